@@ -1,0 +1,225 @@
+"""
+What each tensor operation does to a receptive field: one rule an operation, in one table.
+
+Two general rules make others needless: an operation that PyTorch tags as pointwise joins its
+inputs, and one that has no rule leaves the field unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Callable, Sequence
+
+import torch
+
+from .arithmetic import AxisField, Window
+from .fields import MapField, UNKNOWN, WHOLE
+from .operations import Operation, aten
+
+__all__ = ['field_after']
+
+
+def _slide(operation: Operation, field: MapField) -> MapField:
+    windows = operation.windows
+    if windows is None:
+        # A one-dimensional convolution over channels, as channel attention has, keeps "all".
+        return field if not field.axes else field.lost()
+    return field.through(windows)
+
+
+def _adaptive_pool(operation: Operation, field: MapField) -> MapField:
+    before, after = operation.inputs[0].shape[-2:], operation.arguments['output_size']
+    if list(after) == [1, 1]:
+        return WHOLE if field.known else UNKNOWN
+    if any(size % parts for size, parts in zip(before, after)):
+        return field.lost()
+    rows, columns = (Window(size // parts, size // parts) for size, parts in zip(before, after))
+    return field.through((rows, columns))
+
+
+def _reduction(operation: Operation, field: MapField) -> MapField:
+    dimensions = operation.inputs[0].dim()
+    axes = operation.axes('dim', dimensions)
+    mixed = field.mixed(axes)
+    if mixed.whole and axes & mixed.axes:
+        return WHOLE
+    if operation.arguments.get('keepdim'):
+        return mixed
+    return mixed.moved(lambda axis: axis + sum(1 for gone in axes if gone > axis))
+
+
+def _softmax(operation: Operation, field: MapField) -> MapField:
+    return field.mixed(operation.axes('dim', operation.inputs[0].dim()))
+
+
+def _layer_norm(operation: Operation, field: MapField) -> MapField:
+    normalised = len(operation.arguments['normalized_shape'])
+    return field.mixed(set(range(-normalised, 0)))
+
+
+def _group_norm(operation: Operation, field: MapField) -> MapField:
+    return field.mixed({-1, -2})
+
+
+def _concatenation(operation: Operation, field: MapField) -> MapField:
+    axes = operation.axes('dim', operation.output.dim())
+    # A class token beside merged positions changes nothing for those; two maps side by side do.
+    return field.lost() if field.is_grid and axes & field.axes else field
+
+
+def _pad(operation: Operation, field: MapField) -> MapField:
+    field, pad = field, operation.arguments['pad']
+
+    if not field.is_grid:
+        return field if not field.axes else field.lost()
+
+    def shifted(along: AxisField, axis: int | None) -> AxisField:
+        before = pad[2 * (-axis - 1)] if axis is not None and 2 * -axis <= len(pad) else 0
+        return along.through(Window(1, 1, before))
+
+    return replace(field, rows=shifted(field.rows, field.row_axis),
+                   columns=shifted(field.columns, field.column_axis))
+
+
+def _slice(operation: Operation, field: MapField) -> MapField:
+    field = field
+    dimensions = operation.inputs[0].dim()
+    axis = next(iter(operation.axes('dim', dimensions)))
+    if axis not in field.axes:
+        return field
+    if not field.is_grid:
+        return field.lost()
+    start = operation.arguments['start'] or 0
+    start = max(start + operation.inputs[0].shape[axis], 0) if start < 0 else start
+    window = Window(1, operation.arguments['step'], -start)
+    if axis == field.row_axis:
+        return replace(field, rows=field.rows.through(window))
+    return replace(field, columns=field.columns.through(window))
+
+
+def _split(operation: Operation, field: MapField) -> MapField:
+    axes = operation.axes('dim', operation.inputs[0].dim())
+    return field.lost() if axes & field.axes else field
+
+
+def _select(operation: Operation, field: MapField) -> MapField:
+    gone = next(iter(operation.axes('dim', operation.inputs[0].dim())))
+    return field.moved(
+        lambda axis: None if axis == gone else axis + (1 if gone > axis else 0))
+
+
+def _permute(operation: Operation, field: MapField) -> MapField:
+    dimensions = operation.inputs[0].dim()
+    order = list(range(dimensions))
+    if operation.packet is aten.permute:
+        order = [axis % dimensions for axis in operation.arguments['dims']]
+    else:
+        first = operation.arguments.get('dim0', 0) % dimensions
+        second = operation.arguments.get('dim1', 1) % dimensions
+        order[first], order[second] = order[second], order[first]
+    return field.moved(lambda axis: order.index(axis % dimensions) - dimensions)
+
+
+def _reshape(operation: Operation, field: MapField) -> MapField:
+    before, after = list(operation.inputs[0].shape), list(operation.output.shape)
+    places: dict[int, int | None] = {}
+    for old, new in _groups(before, after):
+        large = [axis for axis in new if after[axis] != 1] or new[-1:]
+        for axis in old:
+            # An axis may move or be merged; where it is cut, positions cannot be told apart.
+            cut = len(large) != 1
+            places[axis - len(before)] = None if cut else large[0] - len(after)
+    return field.moved(lambda axis: places.get(axis))
+
+
+def _groups(before: list[int], after: list[int]) -> list[tuple[list[int], list[int]]]:
+    """Match axes of two shapes with equal numbers of elements: ([1, 2], [1]) is a merge."""
+    groups: list[tuple[list[int], list[int]]] = []
+    i = j = 0
+    while i < len(before) and j < len(after):
+        old, new = [i], [j]
+        left, right = before[i], after[j]
+        while left != right:
+            if left < right:
+                i += 1
+                old.append(i)
+                left *= before[i]
+            else:
+                j += 1
+                new.append(j)
+                right *= after[j]
+        groups.append((old, new))
+        i, j = i + 1, j + 1
+    if groups:
+        groups[-1][0].extend(range(i, len(before)))
+        groups[-1][1].extend(range(j, len(after)))
+    return groups
+
+
+def _product(operation: Operation, fields: Sequence[MapField | None]) -> MapField:
+    """Follow a matrix product: a sum over the last axis of one, the last but one of the other."""
+    first, second = list(fields)[-2:]
+    if first is not None and second is not None:
+        # Two maps multiplied: attention, where each position sees whatever any other one does.
+        return WHOLE if first.known and second.known else UNKNOWN
+    field, summed = (first, -1) if first is not None else (second, -2)
+    if field is None:
+        return next(bias for bias in fields if bias is not None)
+    return WHOLE if field.known and summed in field.axes else field
+
+
+def _attention(operation: Operation, fields: Sequence[MapField | None]) -> MapField:
+    return WHOLE if all(field is None or field.known for field in fields) else UNKNOWN
+
+
+def _same(operation: Operation, field: MapField) -> MapField:
+    return field
+
+
+_RULES: dict[Any, Callable[[Operation, MapField], MapField]] = {
+    **dict.fromkeys((
+        aten.alias, aten.clone, aten.detach, aten._to_copy, aten.native_batch_norm, aten.expand,
+        aten.cudnn_batch_norm, aten.lift_fresh, aten.copy_, aten.native_dropout), _same),
+    **dict.fromkeys((aten.convolution, aten.max_pool2d_with_indices, aten.avg_pool2d), _slide),
+    **dict.fromkeys((aten._adaptive_avg_pool2d, aten.adaptive_max_pool2d), _adaptive_pool),
+    **dict.fromkeys((aten.mean, aten.sum, aten.amax, aten.amin, aten.var, aten.var_mean,
+                     aten.linalg_vector_norm), _reduction),
+    **dict.fromkeys((aten._softmax, aten._safe_softmax, aten._log_softmax), _softmax),
+    aten.native_layer_norm: _layer_norm,
+    aten.native_group_norm: _group_norm,
+    aten.cat: _concatenation,
+    aten.constant_pad_nd: _pad,
+    aten.slice: _slice,
+    **dict.fromkeys((aten.split, aten.split_with_sizes), _split),
+    **dict.fromkeys((aten.select, aten.unbind), _select),
+    **dict.fromkeys((aten.permute, aten.transpose, aten.t), _permute),
+    **dict.fromkeys((aten.view, aten._unsafe_view, aten.unsqueeze, aten.squeeze), _reshape),
+}
+
+_SEPARATE_RULES: dict[Any, Callable[[Operation, Sequence[MapField | None]], MapField]] = {
+    **dict.fromkeys((aten.mm, aten.addmm, aten.bmm, aten.baddbmm), _product),
+    **dict.fromkeys((aten._scaled_dot_product_flash_attention_for_cpu,
+                     aten._scaled_dot_product_flash_attention,
+                     aten._scaled_dot_product_efficient_attention), _attention),
+}
+
+
+def field_after(operation: Operation, fields: Sequence[MapField | None]) -> MapField:
+    """
+    Return the field of an operation's output.
+
+    fields has one entry for each of the operation's input tensors, None for weights and other
+    constants; at least one is a field.
+    """
+    if operation.packet in _SEPARATE_RULES:
+        return _SEPARATE_RULES[operation.packet](operation, fields)
+    present = [field for field in fields if field is not None]
+    field = present[0]
+    for other in present[1:]:
+        field = field.joined(other)
+    rule = _RULES.get(operation.packet)
+    if rule is not None:
+        return rule(operation, field)
+    if torch.Tag.pointwise in operation.kind.tags or not field.axes:
+        return field
+    return UNKNOWN

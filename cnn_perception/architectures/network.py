@@ -1,0 +1,154 @@
+"""
+From a list of layers to a network: names given, shapes inferred, misfits explained.
+
+Used by the lecture networks, which are such lists in Python, and by those written in YAML.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from typing import Any, Mapping, Sequence
+
+from torch import nn
+
+from .errors import ArchitectureError, did_you_mean, shape_text, shown
+from .layer_types import CLASSES, LAYER_TYPES, LayerType, Shape
+
+__all__ = ['LayeredNetwork', 'build_network', 'normal_layer']
+
+_MOST_LAYERS = 10_000
+_MOST_VALUES = 2 ** 31
+
+
+class LayeredNetwork(nn.Sequential):
+    """
+    A chain of named layers that knows its input.
+
+    Takes (N, *input_shape) float32 and returns (N, classes) scores before the softmax, which the
+    loss and the classifier apply.
+    """
+
+    def __init__(self, layers: OrderedDict[str, nn.Module], input_shape: tuple[int, int, int],
+                 classes: int) -> None:
+        """Take the layers in order, the (C, H, W) of one input and the number of classes."""
+        super().__init__(layers)
+        self.input_shape = input_shape
+        self.classes = classes
+
+
+def normal_layer(layer: Any) -> dict[str, Any]:
+    """
+    Return a layer in its normal form: a new dict with `type` and the keys as written.
+
+    Accepts 'relu', {'dropout': 0.5}, {'conv': {'channels': 6, 'kernel': 5}} and
+    {'type': 'conv', 'channels': 6, 'kernel': 5}. Raises ArchitectureError for anything else and
+    for unknown types.
+    """
+    if isinstance(layer, str):
+        layer = {'type': layer}
+    if not isinstance(layer, Mapping) or not all(isinstance(key, str) for key in layer):
+        raise ArchitectureError(
+            f'got {shown(layer)}, expected a type with its keys, as in '
+            'conv: {channels: 6, kernel: 5}')
+    if 'type' in layer:
+        kind, keys = layer['type'], {key: layer[key] for key in layer if key != 'type'}
+    elif len(layer) == 1:
+        (kind, content), = layer.items()
+        if isinstance(content, Mapping):
+            keys = dict(content)
+        elif content is None:
+            keys = {}
+        else:
+            known = LAYER_TYPES.get(kind)
+            if known is not None and known.value_key is None:
+                raise ArchitectureError(
+                    f'got {shown(content)} for {kind}, expected its keys: '
+                    f'{_keys_text(known)}')
+            keys = {known.value_key if known and known.value_key else 'value': content}
+    else:
+        raise ArchitectureError(
+            f'got the keys {", ".join(sorted(layer))} without a type: write type: conv beside '
+            'them, or conv: {...} around them')
+    if not isinstance(kind, str) or kind not in LAYER_TYPES:
+        raise ArchitectureError(
+            f'unknown layer type {shown(kind)}.{did_you_mean(str(kind), LAYER_TYPES)} '
+            f'The types are {", ".join(LAYER_TYPES)}')
+    return {'type': kind, **keys}
+
+
+def _keys_text(kind: LayerType) -> str:
+    keys = [name if key.required else f'{name} (optional)' for name, key in kind.keys.items()]
+    return ', '.join(['name (optional)', *keys])
+
+
+def _read_options(layer: Mapping[str, Any], classes: int) -> dict[str, Any]:
+    kind = LAYER_TYPES[layer['type']]
+    for key in layer:
+        if key not in ('type', 'name') and key not in kind.keys:
+            raise ArchitectureError(
+                f'unknown key {shown(key)}.{did_you_mean(str(key), [*kind.keys, "name"])} '
+                f'The keys are: {_keys_text(kind)}')
+    options = {}
+    for name, key in kind.keys.items():
+        if name not in layer and key.required:
+            raise ArchitectureError(f'the key {name} is missing: give {key.expected}')
+        try:
+            options[name] = key.read(layer.get(name, key.default))
+        except ArchitectureError as error:
+            raise ArchitectureError(f'{name}: {error}') from None
+    if options.get('features') == CLASSES:
+        options['features'] = classes
+    return options
+
+
+def _name(layer: Mapping[str, Any], counts: Counter[str], taken: Mapping[str, Any]) -> str:
+    prefix = LAYER_TYPES[layer['type']].prefix or layer['type']
+    counts[prefix] += 1
+    name = layer.get('name', f'{prefix}{counts[prefix]}')
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ArchitectureError(
+            f'got the name {shown(name)}, expected letters, digits and underscores, as it becomes '
+            'the name of a topic')
+    if name in taken:
+        raise ArchitectureError(f'the name {name} is taken by an earlier layer: give another')
+    if hasattr(LayeredNetwork, name) or name in ('training', 'input_shape', 'classes'):
+        raise ArchitectureError(
+            f'the name {name} means something to PyTorch already: give another, {name}_1 say')
+    return name
+
+
+def build_network(layers: Sequence[Any], input_shape: tuple[int, int, int],
+                  classes: int) -> LayeredNetwork:
+    """
+    Build the network that a list of layers describes.
+
+    Each layer is what `normal_layer` accepts; nothing says its input size, which is inferred from
+    `input_shape` (C, H, W). The last layer has to give `classes` values; `features: classes`
+    does for whatever number is asked for. Raises ArchitectureError that names the layer by its
+    index from 0 and its name, with the shape it got and what would fit.
+    """
+    if not layers or len(layers) > _MOST_LAYERS:
+        raise ArchitectureError(
+            f'got {len(layers)} layers, expected at least 1 and at most {_MOST_LAYERS}')
+    modules: OrderedDict[str, nn.Module] = OrderedDict()
+    counts: Counter[str] = Counter()
+    shape: Shape = input_shape
+    for index, layer in enumerate(layers):
+        where = f'layer {index}'
+        try:
+            layer = normal_layer(layer)
+            where += f' ({layer["type"]})'
+            name = _name(layer, counts, modules)
+            where = f'layer {index}, {name} ({layer["type"]})'
+            options = _read_options(layer, classes)
+            modules[name], shape = LAYER_TYPES[layer['type']].build(shape, options)
+        except ArchitectureError as error:
+            raise ArchitectureError(f'{where}: {error}') from None
+        if max(shape) > _MOST_VALUES:
+            raise ArchitectureError(f'{where}: an output of {shape_text(shape)} is too large')
+    if shape != (classes,):
+        raise ArchitectureError(
+            f'the last layer, {where.partition(", ")[2]}, gives {shape_text(shape)}, expected '
+            f'{classes}, one score a class: end with linear: {{features: {CLASSES}}}, or make it '
+            'give that many')
+    return LayeredNetwork(modules, input_shape, classes)

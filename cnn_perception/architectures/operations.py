@@ -1,0 +1,100 @@
+"""
+One tensor operation as it ran, below the modules: its arguments by name, its windows.
+
+Networks come down to a few dozen operations of torch.ops.aten, whatever Python their `forward`
+runs; the layer table is made from what these are given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Mapping, Sequence
+
+import torch
+from torch.utils.flop_counter import flop_registry
+
+from .arithmetic import Window
+
+__all__ = ['Operation', 'aten', 'tensors_in']
+
+aten = torch.ops.aten
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One call of an OpOverload of torch.ops.aten and what it returned."""
+
+    kind: Any
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    output: Any
+
+    @property
+    def packet(self) -> Any:
+        """The operation without its overload, as in aten.convolution."""
+        return self.kind.overloadpacket
+
+    @cached_property
+    def arguments(self) -> dict[str, Any]:
+        """All arguments by name, defaults included."""
+        arguments = self.kind._schema.arguments
+        given = {argument.name: argument.default_value for argument in arguments}
+        given.update(zip((argument.name for argument in arguments), self.args))
+        given.update(self.kwargs)
+        return given
+
+    @cached_property
+    def inputs(self) -> list[torch.Tensor]:
+        """Every tensor among the arguments, in order."""
+        return tensors_in([*self.args, *self.kwargs.values()])
+
+    def axes(self, name: str, dimensions: int) -> set[int]:
+        """Return the axes an argument names, from the end (-1); all if it names none."""
+        value = self.arguments.get(name)
+        if value is None or value == []:
+            return set(range(-dimensions, 0))
+        chosen = value if isinstance(value, (list, tuple)) else [value]
+        return {axis - dimensions if axis >= 0 else axis for axis in chosen}
+
+    @property
+    def windows(self) -> tuple[Window, Window] | None:
+        """Windows along rows and columns of a 2-D convolution or pooling, else None."""
+        given = self.arguments
+        if self.packet is aten.convolution:
+            if given['transposed'] or given['weight'].dim() != 4:
+                return None
+            kernel = given['weight'].shape[2:]
+        elif self.packet in (aten.max_pool2d_with_indices, aten.avg_pool2d):
+            kernel = given['kernel_size']
+        else:
+            return None
+
+        def along(axis: int) -> Window:
+            lists = (kernel, given['stride'] or kernel, given['padding'],
+                     given.get('dilation', [1]))
+            size, stride, padding, dilation = (
+                int(values[min(axis, len(values) - 1)]) for values in lists)
+            return Window(size, stride, padding, padding, dilation,
+                          bool(given.get('ceil_mode', False)))
+        return along(0), along(1)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of a convolution or matrix product; 0 for what has none, biases too."""
+        count = flop_registry.get(self.packet)
+        if count is None:
+            return 0
+        # PyTorch counts a multiplication and an addition as two.
+        return int(count(*self.args, **self.kwargs, out_val=self.output)) // 2
+
+
+def tensors_in(values: Sequence[Any]) -> list[torch.Tensor]:
+    """Return every tensor in a list of arguments or outputs, lists within it included."""
+    found: list[torch.Tensor] = []
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            found.append(value)
+        elif isinstance(value, (list, tuple)):
+            found += tensors_in(value)
+    return found

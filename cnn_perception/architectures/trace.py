@@ -1,0 +1,238 @@
+"""
+One forward pass of a network on the meta device, observed: shapes and costs without any memory.
+
+Every operation is charged to the module that runs it, so that whatever a `forward` does outside
+its layers is counted too; the layers are recorded in the order in which they run.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from .arithmetic import Window
+from .errors import ArchitectureError, shape_text
+from .field_rules import field_after
+from .fields import MapField, WHOLE
+from .operations import Operation, tensors_in
+
+__all__ = ['Call', 'on_meta', 'skeleton', 'trace']
+
+# Layers of one input and output whose operations reshape on the way, though they mix only their
+# last axis, or only channels.
+_LAST_AXIS = (nn.Linear,)
+_CHANNELS = (nn.LocalResponseNorm,)
+
+
+@dataclass
+class Call:
+    """
+    One run of one module.
+
+    name is the module's path ('' for the network), with _1, _2 behind it from the second run on.
+    output_shape leaves the batch out. parameters are those of the module itself and of parts of
+    it that are used without being run, multiply_adds what it does outside the parts it runs.
+    windows, with input_size, belong to the one convolution or pooling of a layer. runs is False
+    for a part with parameters that this pass never touches.
+    """
+
+    name: str
+    kind: str
+    parent: Call | None
+    parts: list[Call] = field(default_factory=list)
+    output_shape: tuple[int, ...] = ()
+    parameters: int = 0
+    multiply_adds: int = 0
+    windows: tuple[Window, Window] | None = None
+    input_size: tuple[int, int] | None = None
+    sees: MapField | None = None
+    allocates: bool = True
+    runs: bool = True
+
+
+class _ParametersOnMeta(TorchFunctionMode):
+    """Creates what parameters and buffers are made from on the meta device, and nothing else."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in (torch.empty, torch.zeros, torch.ones) and kwargs.get('device') is None:
+            kwargs['device'] = 'meta'
+        return func(*args, **kwargs)
+
+
+def skeleton(build: Any, *args: Any, **kwargs: Any) -> nn.Module:
+    """
+    Return build(*args, **kwargs), a module, on the meta device: in milliseconds, without memory.
+
+    Constructors that compute with tensors (RegNet's widths) still get real ones to compute with.
+    """
+    try:
+        with torch.device('meta'):
+            return build(*args, **kwargs)
+    except (NotImplementedError, RuntimeError):
+        with _ParametersOnMeta():
+            return build(*args, **kwargs)
+
+
+def on_meta(module: nn.Module) -> nn.Module:
+    """Return a copy of a module on the meta device, in eval mode; the original is not touched."""
+    memo: dict[int, Any] = {}
+    for parameter in module.parameters():
+        memo[id(parameter)] = nn.Parameter(_empty(parameter), requires_grad=False)
+    for buffer in module.buffers():
+        memo[id(buffer)] = _empty(buffer)
+    return copy.deepcopy(module, memo).eval()
+
+
+def _empty(tensor: torch.Tensor) -> torch.Tensor:
+    kind = torch.float32 if tensor.is_floating_point() else tensor.dtype
+    return torch.empty_like(tensor, dtype=kind, device='meta')
+
+
+class _Observer(TorchDispatchMode):
+    """Charges operations to the innermost module that runs, and follows the receptive fields."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.names = {part: name for name, part in module.named_modules()}
+        self.runs: dict[nn.Module, int] = {}
+        self.stack: list[Call] = []
+        self.root: Call | None = None
+        self.fields = WeakIdKeyDictionary()
+        self.used: set[int] = set()
+        self.parameters = {id(parameter) for parameter in module.parameters()}
+
+    def __torch_dispatch__(self, kind: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        output = kind(*args, **kwargs)
+        operation = Operation(kind, args, kwargs, output)
+        self.used.update(id(tensor) for tensor in operation.inputs)
+        if self.stack:
+            call = self.stack[-1]
+            call.multiply_adds += operation.multiply_adds
+            if operation.windows is not None:
+                self._slide(call, operation)
+        fields = [self.fields.get(tensor) for tensor in operation.inputs]
+        if any(seen is not None for seen in fields):
+            after = field_after(operation, fields)
+            for tensor in tensors_in([output]):
+                self.fields[tensor] = after
+        return output
+
+    def _slide(self, call: Call, operation: Operation) -> None:
+        if operation.windows is None:
+            return
+        height, width = operation.inputs[0].shape[-2:]
+        call.windows, call.input_size = operation.windows, (int(height), int(width))
+
+    def enter(self, module: nn.Module, args: Any) -> None:
+        count = self.runs.get(module, 0)
+        self.runs[module] = count + 1
+        name = self.names[module] + (f'_{count}' if count else '')
+        parent = self.stack[-1] if self.stack else None
+        call = Call(name, type(module).__name__, parent)
+        if parent is None:
+            self.root = call
+        else:
+            parent.parts.append(call)
+        self.stack.append(call)
+
+    def leave(self, module: nn.Module, args: Any, output: Any) -> None:
+        call = self.stack.pop()
+        results = _results(output)
+        if not results:
+            return
+        result = results[0]
+        inputs = tensors_in(args)
+        before = self.fields.get(inputs[0]) if inputs else None
+        if before is not None and isinstance(module, _LAST_AXIS):
+            self.fields[result] = WHOLE if before.known and -1 in before.axes else before
+        elif before is not None and isinstance(module, _CHANNELS):
+            self.fields[result] = before
+        call.output_shape = tuple(int(size) for size in result.shape[1:])
+        call.sees = self.fields.get(result)
+        storage = result.untyped_storage()._cdata
+        call.allocates = all(storage != given.untyped_storage()._cdata for given in inputs)
+
+
+def _results(output: Any) -> list[torch.Tensor]:
+    return tensors_in(list(output.values()) if isinstance(output, dict) else [output])
+
+
+def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Call:
+    """
+    Run a module that `on_meta` made once, on one image of shape (C, H, W), and return its run.
+
+    The tree of calls accounts for every parameter once. Raises ArchitectureError where the
+    network does not take such an input, with the layer that refused it.
+    """
+    observer = _Observer(module)
+    image = torch.empty((1, *input_shape), device='meta')
+    observer.fields[image] = MapField()
+    with ExitStack() as stack:
+        for part in module.modules():
+            # Scripted parts take no hooks; their work counts for the module around them.
+            if not isinstance(part, torch.jit.ScriptModule):
+                stack.callback(part.register_forward_pre_hook(observer.enter).remove)
+                stack.callback(part.register_forward_hook(observer.leave).remove)
+        stack.enter_context(torch.no_grad())
+        try:
+            with observer:
+                module(image)
+        except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+            at = observer.stack[-1] if observer.stack else None
+            where = f' in {at.name} ({at.kind})' if at and at.name else ''
+            raise ArchitectureError(
+                f'the network does not take an input of {shape_text(input_shape)}{where}: '
+                f'{error}') from error
+    if observer.root is None:
+        raise ArchitectureError('the network ran nothing: expected a module with a forward')
+    _charge_parameters(module, observer)
+    return observer.root
+
+
+def _charge_parameters(module: nn.Module, observer: _Observer) -> None:
+    """Give every parameter to the run of the module that holds it, or that uses it."""
+    calls: dict[str, Call] = {}
+
+    def collect(call: Call) -> None:
+        calls.setdefault(call.name, call)
+        for part in call.parts:
+            collect(part)
+
+    assert_root = observer.root
+    if assert_root is None:
+        return
+    collect(assert_root)
+    counted: set[int] = set()
+    for name, part in module.named_modules():
+        for parameter in part.parameters(recurse=False):
+            if id(parameter) in counted:
+                continue
+            counted.add(id(parameter))
+            holder = calls.get(name) if part in observer.runs else None
+            if holder is None:
+                holder = _holder(name, part, calls, id(parameter) in observer.used)
+            holder.parameters += parameter.numel()
+
+
+def _holder(name: str, part: nn.Module, calls: dict[str, Call], used: bool) -> Call:
+    path = name
+    top = name
+    while path not in calls:
+        top = path
+        path = path.rpartition('.')[0]
+    if used:
+        return calls[path]
+    unused = Call(top, 'unused', calls[path], runs=False, allocates=False)
+    calls[path].parts.append(unused)
+    calls[top] = unused
+    return unused

@@ -1,0 +1,81 @@
+"""
+Tapped networks: the same network with the activations of named layers as further outputs.
+
+A tapped network is only another network. It is derived from the traced graph, so nothing is
+hooked and whatever runs or compiles a module runs it as well. Names are torchvision's feature
+extraction names: the path of the module (`layer1.0.conv1`) or of the operation (`layer1.0.add`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import difflib
+
+import torch
+from torch import fx, nn
+from torchvision.models.feature_extraction import NodePathTracer
+
+__all__ = ['TappedNetwork', 'tap']
+
+
+class TappedNetwork:
+    """The traced graph of a network, from which tapped modules are derived."""
+
+    def __init__(self, module: nn.Module) -> None:
+        """Trace a module in evaluation mode; ValueError where its control flow forbids it."""
+        tracer = NodePathTracer(**tracing_options())
+        try:
+            self._graph = tracer.trace(module.eval())
+        except (fx.proxy.TraceError, RuntimeError, TypeError, AttributeError) as error:
+            raise ValueError(f'layers of {type(module).__name__} cannot be tapped, because its '
+                             f'forward pass cannot be traced: {error}') from error
+        self._root = tracer.root
+        self._names = {name: node for node, name in tracer.node_to_qualname.items()
+                       if node.op not in ('placeholder', 'output', 'get_attr')}
+        for node in self._graph.nodes:
+            # An in-place function would overwrite the activation of the layer before it.
+            if node.kwargs.get('inplace') is True:
+                node.kwargs = {**node.kwargs, 'inplace': False}
+
+    @property
+    def layer_names(self) -> list[str]:
+        """Names of all layers, in the order of the forward pass."""
+        return list(self._names)
+
+    def derive(self, taps: Sequence[str]) -> fx.GraphModule:
+        """
+        Return a module (N, C, h, w) -> (logits, {tap: activation}), sharing the weights.
+
+        Raises ValueError with near matches for an unknown layer.
+        """
+        for name in taps:
+            if name not in self._names:
+                near = difflib.get_close_matches(name, self._names, n=3, cutoff=0.4)
+                raise ValueError(f"no layer is called '{name}'"
+                                 + (f'; near matches: {", ".join(near)}' if near else ''))
+        graph = fx.Graph()
+        copied: dict[fx.Node, fx.Node] = {}
+        logits = graph.graph_copy(self._graph, copied)
+        graph.output((logits, {name: copied[self._names[name]] for name in taps}))
+        return fx.GraphModule(self._root, graph).eval()
+
+
+def tap(module: nn.Module, taps: Sequence[str]) -> fx.GraphModule:
+    """Derive a tapped module in one step; see `TappedNetwork.derive`."""
+    return TappedNetwork(module).derive(taps)
+
+
+def tracing_options() -> dict[str, list | tuple]:
+    """Modules and functions of timm that decide on sizes and so must not be traced into."""
+    try:
+        from timm.models._features_fx import get_notrace_functions, get_notrace_modules
+    except ImportError:
+        return {}
+    functions = tuple(function for function in get_notrace_functions() if callable(function))
+    return {'leaf_modules': [*default_leaves(), *get_notrace_modules()],
+            'autowrap_functions': functions}
+
+
+def default_leaves() -> list[type[nn.Module]]:
+    """Normalisation layers of torch that torchvision too keeps whole."""
+    return [torch.nn.modules.batchnorm.BatchNorm2d]

@@ -1,0 +1,113 @@
+"""Weight files on disk: tensors only, read without running anything that a file could hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+import pickle
+from typing import Any
+
+import torch
+from torch import nn
+
+__all__ = ['head_size', 'load_into', 'read_checkpoint']
+
+# Where training frameworks put the state dict inside their checkpoints.
+NESTED_KEYS = ('state_dict_ema', 'model_ema', 'state_dict', 'model_state_dict', 'model')
+# What wrappers for parallel training and compilation put before every name.
+PREFIXES = ('module.', '_orig_mod.')
+SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin')
+
+
+def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
+    """
+    Read a state dict from a `.safetensors`, `.pth` or `.pt` file onto the CPU.
+
+    Pickled files are loaded with `weights_only=True`: a file that holds anything but tensors in
+    plain containers raises ValueError and none of it is executed.
+    """
+    path = Path(path).expanduser()
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"weights file '{path}' ends in '{path.suffix}', expected one of "
+                         f'{", ".join(SUFFIXES)}')
+    if not path.is_file():
+        raise ValueError(f"weights: no file '{path}'")
+    try:
+        if path.suffix == '.safetensors':
+            import safetensors.torch  # optional: only this format needs it
+            content: Any = safetensors.torch.load_file(path)
+        else:
+            content = torch.load(path, map_location='cpu', weights_only=True)
+    except ImportError as error:
+        raise ValueError(f"weights: '{path}' needs the safetensors package: pip install "
+                         'safetensors') from error
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"weights: '{path}' holds more than tensors and was not loaded, since unpickling it "
+            'could run any code; save it again with torch.save(model.state_dict(), path) or as '
+            f'.safetensors ({str(error).splitlines()[0]})') from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise ValueError(f"weights: '{path}' is damaged or not a weights file: {error}") from error
+    except Exception as error:
+        # safetensors raises a class of its own that older versions do not export.
+        if type(error).__name__ != 'SafetensorError':
+            raise
+        raise ValueError(f"weights: '{path}' is not a safetensors file: {error}") from error
+    return state_dict_in(content, path)
+
+
+def state_dict_in(content: Any, path: Path) -> dict[str, torch.Tensor]:
+    """Find the state dict in what a checkpoint holds and drop wrappers' prefixes."""
+    if isinstance(content, Mapping):
+        for key in NESTED_KEYS:
+            if isinstance(content.get(key), Mapping):
+                content = content[key]
+                break
+    if not isinstance(content, Mapping) or not content:
+        raise ValueError(f"weights: '{path}' holds a {type(content).__name__}, expected a state "
+                         'dict: a mapping from parameter names to tensors')
+    tensors = {str(name): value for name, value in content.items()
+               if isinstance(value, torch.Tensor)}
+    if len(tensors) != len(content):
+        other = next(name for name, value in content.items()
+                     if not isinstance(value, torch.Tensor))
+        raise ValueError(f"weights: entry '{other}' of '{path}' is not a tensor; expected a state "
+                         f'dict, or a checkpoint with one under {", ".join(NESTED_KEYS)}')
+    for prefix in PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name[len(prefix):]: value for name, value in tensors.items()}
+    return tensors
+
+
+def head_size(module: nn.Module, state: Mapping[str, torch.Tensor]) -> int | None:
+    """
+    Return the number of classes that a state dict was trained for, where it is not the module's.
+
+    The last tensor of a classifier is its head's bias or weight; when its first dimension is the
+    only thing that does not fit, the network must be built with as many outputs. Else None.
+    """
+    own = module.state_dict()
+    heads = [name for name in own if name in state and own[name].ndim > 0
+             and own[name].shape != state[name].shape]
+    sizes = {state[name].shape[0] for name in heads if state[name].ndim > 0
+             and own[name].shape[1:] == state[name].shape[1:]}
+    if len(sizes) == 1 and len(heads) <= 4 and list(own)[-1] in heads:
+        return int(sizes.pop())
+    return None
+
+
+def load_into(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
+    """Load a state dict strictly; a difference raises ValueError that names what differs."""
+    own = module.state_dict()
+    missing = [name for name in own if name not in state
+               and not name.endswith('num_batches_tracked')]
+    unexpected = [name for name in state if name not in own]
+    shapes = [f'{name}: {tuple(state[name].shape)} in the file, {tuple(own[name].shape)} in the '
+              'network' for name in own if name in state and own[name].shape != state[name].shape]
+    if missing or unexpected or shapes:
+        parts = [f'{len(names)} {what} (first: {names[0]})' for what, names in (
+            ('tensors missing', missing), ('tensors unexpected', unexpected),
+            ('shapes different', shapes)) if names]
+        raise ValueError(f'weights: {origin} does not fit this architecture: {"; ".join(parts)}; '
+                         'was it trained with another network?')
+    module.load_state_dict(state, strict=False)

@@ -1,0 +1,116 @@
+"""The one way to run a network: pictures in, predictions out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+import torch
+
+from cnn_perception.backends import TorchBackend
+from cnn_perception.devices import resolve_device
+from cnn_perception.preprocess import Preprocessor
+from cnn_perception.weights import load_network, Network
+
+__all__ = ['ClassScore', 'Classifier', 'Prediction']
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class of an answer: output index, unique name, and probability in [0, 1]."""
+
+    index: int
+    name: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """
+    The answer for one picture.
+
+    scores: (K,) float32, softmax over the classes, read-only. labels: K unique names.
+    activations: for each tapped layer, (C, h, w) or (F,) float32.
+    """
+
+    scores: np.ndarray
+    labels: tuple[str, ...]
+    activations: Mapping[str, np.ndarray] = field(default_factory=lambda: MappingProxyType({}))
+
+    def top(self, k: int = 5, threshold: float = 0.0) -> tuple[ClassScore, ...]:
+        """Return the k best classes whose score is at least `threshold`, best first."""
+        if k < 1:
+            raise ValueError(f'k is {k}, expected at least 1')
+        k = min(k, len(self.scores))
+        best = np.argpartition(-self.scores, k - 1)[:k]
+        # Equal scores keep the order of their indices, so that answers are repeatable.
+        best = best[np.lexsort((best, -self.scores[best]))]
+        return tuple(ClassScore(int(index), self.labels[index], float(self.scores[index]))
+                     for index in best if self.scores[index] >= threshold)
+
+
+class Classifier:
+    """
+    A loaded network that answers `predict`.
+
+    architecture: a name that `cnn_perception.architectures` knows; weights: see
+    `cnn_perception.weights.load_network`; device: `auto`, `cpu`, `cuda` or `cuda:N`.
+    """
+
+    def __init__(self, architecture: str = 'efficientnet_lite0', weights: str = 'default',
+                 device: str = 'auto', *, label_file: str = '', input_size: Sequence[int] = (),
+                 mean: Sequence[float] = (), std: Sequence[float] = ()) -> None:
+        """Load everything; raises ValueError with what to do where something is missing."""
+        # The device first: it is the quickest to refuse.
+        self.device, self.device_reason = resolve_device(device)
+        self.network: Network = load_network(
+            architecture, weights, label_file=label_file, input_size=input_size, mean=mean,
+            std=std)
+        self._preprocessor = Preprocessor(self.network.preprocessing, self.device)
+        self._backend = TorchBackend(self.network.module, self.device)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the scores."""
+        return self.network.labels
+
+    def layer_names(self) -> list[str]:
+        """List the layers that `predict` accepts as taps, in the order of the forward pass."""
+        return self._backend.layer_names()
+
+    def warm_up(self) -> None:
+        """Run once, so that the first real picture does not pay for set-up."""
+        self.predict([np.zeros((480, 640, 3), np.uint8)])
+
+    def predict(self, frames: Sequence[np.ndarray], taps: Sequence[str] = ()
+                ) -> list[Prediction]:
+        """
+        Classify pictures, as one batch.
+
+        frames: (H, W, 3) uint8 RGB each, of any and of different sizes; none gives no answer.
+        taps: layer names whose activations come with the answers.
+        """
+        for index, frame in enumerate(frames):
+            check_frame(index, frame)
+        if not len(frames):
+            return []
+        with torch.inference_mode():
+            logits, activations = self._backend.forward(self._preprocessor(frames), tuple(taps))
+            scores = logits.float().softmax(dim=1).cpu().numpy()
+        scores.flags.writeable = False
+        tapped = {name: values.float().cpu().numpy() for name, values in activations.items()}
+        return [Prediction(scores[index], self.labels, MappingProxyType(
+            {name: values[index] for name, values in tapped.items()}))
+            for index in range(len(frames))]
+
+
+def check_frame(index: int, frame: np.ndarray) -> None:
+    """Refuse what is not a picture, saying what came."""
+    if not isinstance(frame, np.ndarray):
+        raise TypeError(f'frame {index} is a {type(frame).__name__}, expected a NumPy array '
+                        '(H, W, 3) uint8 RGB')
+    if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3 or 0 in frame.shape:
+        raise ValueError(f'frame {index} is {frame.shape} {frame.dtype}, expected (H, W, 3) uint8 '
+                         'RGB with at least one pixel')

@@ -1,0 +1,34 @@
+"""Where a network runs: the one place that turns a device name into a torch device."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+
+__all__ = ['resolve_device']
+
+
+def resolve_device(name: str) -> tuple[torch.device, str]:
+    """
+    Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device and a sentence that says why.
+
+    `auto` takes the first GPU and falls back to the CPU. An explicit GPU that is not there
+    raises ValueError: a robot that was promised a GPU must not run slowly in silence.
+    """
+    if name == 'cpu':
+        return torch.device('cpu'), 'cpu, as asked'
+    if name == 'auto':
+        if torch.cuda.is_available():
+            return torch.device('cuda', 0), f'cuda:0 ({torch.cuda.get_device_name(0)})'
+        return torch.device('cpu'), 'cpu, because no CUDA device is available'
+    match = re.fullmatch(r'cuda(?::(\d+))?', name)
+    if match is None:
+        raise ValueError(f"device is '{name}', expected 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    index = int(match.group(1) or 0)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if index >= count:
+        reason = f'torch {torch.__version__} sees {count} CUDA device(s)'
+        raise ValueError(f"device is '{name}' but {reason}; check nvidia-smi and the torch build, "
+                         "or use device 'auto' or 'cpu'")
+    return torch.device('cuda', index), f'{name} ({torch.cuda.get_device_name(index)})'

@@ -1,0 +1,84 @@
+"""Class names: ImageNet's, a file's, or plain numbers; always unique and of the right count."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+import json
+from pathlib import Path
+
+import yaml
+
+__all__ = ['imagenet_names', 'load_labels', 'make_unique', 'numbered']
+
+
+def imagenet_names() -> tuple[str, ...]:
+    """Return the 1000 class names of ImageNet-1k, in the order of the networks' outputs."""
+    from torchvision.models import ResNet18_Weights  # slow to import, and not always needed
+    return make_unique(ResNet18_Weights.IMAGENET1K_V1.meta['categories'])
+
+
+def numbered(count: int) -> tuple[str, ...]:
+    """Return `class_0` ... for a network whose classes nobody named."""
+    return tuple(f'class_{index}' for index in range(count))
+
+
+def make_unique(names: Sequence[str]) -> tuple[str, ...]:
+    """
+    Append the class index to every name that is used twice.
+
+    ImageNet calls both a bird and a machine `crane`; a consumer that reads names from a topic
+    could not tell them apart. Names used once stay as they are.
+    """
+    counts = Counter(names)
+    unique = [name if counts[name] == 1 else f'{name} ({index})'
+              for index, name in enumerate(names)]
+    clash = [name for name, count in Counter(unique).items() if count > 1]
+    if clash:
+        raise ValueError(f"class name '{clash[0]}' stays ambiguous; rename that class")
+    return tuple(unique)
+
+
+def load_labels(path: str | Path, count: int) -> tuple[str, ...]:
+    """
+    Read class names from a file, one for each of the network's `count` outputs.
+
+    `.txt`: one name a line, in order. `.json`, `.yaml`: a list, or a mapping from index to name.
+    Raises ValueError where the file does not name exactly `count` classes.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise ValueError(f"labels: no file '{path}'; give a .txt with one class name a line, "
+                         'or a .json or .yaml list')
+    try:
+        names = parse(path)
+    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"labels: '{path}' cannot be read as {path.suffix} text: {error}"
+                         ) from error
+    if len(names) != count:
+        raise ValueError(f"labels: '{path}' names {len(names)} classes, but the network has "
+                         f'{count} outputs; both must come from the same training')
+    return make_unique(names)
+
+
+def parse(path: Path) -> list[str]:
+    """Return the names that a label file holds, in index order."""
+    text = path.read_text(encoding='utf-8')
+    if path.suffix not in ('.json', '.yaml', '.yml'):
+        lines = text.splitlines()
+        while lines and not lines[-1].strip():
+            lines.pop()
+        return [line.strip() for line in lines]
+    content = json.loads(text) if path.suffix == '.json' else yaml.safe_load(text)
+    if isinstance(content, dict):
+        try:
+            by_index = {int(index): str(name) for index, name in content.items()}
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"labels: keys of '{path}' must be class indices: {error}") from error
+        if sorted(by_index) != list(range(len(by_index))):
+            raise ValueError(f"labels: indices of '{path}' must run from 0 without gaps")
+        return [by_index[index] for index in range(len(by_index))]
+    if not isinstance(content, list):
+        raise ValueError(f"labels: '{path}' holds a {type(content).__name__}, expected a list of "
+                         'names or a mapping from index to name')
+    return [str(name) for name in content]

@@ -1,0 +1,134 @@
+"""Rates, latencies and losses of each camera as diagnostic_msgs."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+import threading
+import time
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+import numpy as np
+from std_msgs.msg import Header
+
+from cnn_perception.classifier import Classifier
+
+__all__ = ['CameraStatistics', 'array', 'camera_status', 'node_status', 'status']
+
+# Latencies kept for the median and the 95th percentile: some seconds of any camera.
+WINDOW = 256
+# Seconds without a frame after which a camera counts as silent.
+SILENCE = 3.0
+COUNTERS = ('received', 'classified', 'dropped', 'rejected', 'failed', 'pictures_skipped')
+
+
+@dataclass
+class CameraStatistics:
+    """
+    What happened to the frames of one camera.
+
+    received: arrived. classified: answered. dropped: replaced by a newer one while the network
+    was busy. rejected: not a usable image. failed: the network raised. Safe across threads.
+    """
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
+    latencies: deque = field(default_factory=lambda: deque(maxlen=WINDOW))
+    inference: deque = field(default_factory=lambda: deque(maxlen=WINDOW))
+    last_arrival: float = 0.0
+    last_problem: str = ''
+    _problems_told: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _previous: tuple[float, int, int] = field(
+        default_factory=lambda: (time.monotonic(), 0, 0))
+
+    def count(self, name: str, problem: str = '') -> None:
+        """Count one frame under a name of COUNTERS."""
+        with self._lock:
+            self.counts[name] += 1
+            if name == 'received':
+                self.last_arrival = time.monotonic()
+            if problem:
+                self.last_problem = problem
+
+    def answered(self, latency: float, inference: float) -> None:
+        """Count an answer: seconds from image stamp to publishing, and of the network alone."""
+        with self._lock:
+            self.counts['classified'] += 1
+            self.latencies.append(latency)
+            self.inference.append(inference)
+
+    def snapshot(self) -> dict[str, str]:
+        """Return what a person reads, rates counted since the last snapshot."""
+        with self._lock:
+            now = time.monotonic()
+            then, received, classified = self._previous
+            self._previous = (now, self.counts['received'], self.counts['classified'])
+            elapsed = max(now - then, 1e-6)
+            values = {
+                'input rate (Hz)': f'{(self.counts["received"] - received) / elapsed:.1f}',
+                'output rate (Hz)': f'{(self.counts["classified"] - classified) / elapsed:.1f}',
+                **{name.replace('_', ' '): str(count) for name, count in self.counts.items()}}
+            for name, series in (('latency', self.latencies), ('inference', self.inference)):
+                if series:
+                    median, late = np.percentile(np.array(series) * 1000.0, (50, 95))
+                    values[f'{name} median (ms)'] = f'{median:.1f}'
+                    values[f'{name} 95 % (ms)'] = f'{late:.1f}'
+            if self.last_problem:
+                values['last problem'] = self.last_problem
+            return values
+
+    def take_problem(self) -> bool:
+        """Tell whether a frame was rejected or failed since this was last asked."""
+        with self._lock:
+            problems = self.counts['rejected'] + self.counts['failed']
+            fresh = problems > self._problems_told
+            self._problems_told = problems
+            return fresh
+
+    def seconds_silent(self) -> float | None:
+        """Return the time since the last frame, or None before the first."""
+        with self._lock:
+            return time.monotonic() - self.last_arrival if self.last_arrival else None
+
+
+def node_status(name: str, failure: str, classifier: Classifier | None, active: bool
+                ) -> DiagnosticStatus:
+    """Say what the node runs and whether it can."""
+    values = {}
+    if classifier is not None:
+        network = classifier.network
+        values = {'architecture': network.architecture, 'weights': network.weights,
+                  'classes': str(len(network.labels)), 'device': classifier.device_reason}
+    if failure:
+        return status(name, DiagnosticStatus.ERROR, failure, values)
+    if classifier is None:
+        return status(name, DiagnosticStatus.OK, 'unconfigured', values)
+    if not classifier.network.trained:
+        return status(name, DiagnosticStatus.WARN, 'random weights: the answers mean nothing',
+                      values)
+    return status(name, DiagnosticStatus.OK, 'active' if active else 'inactive', values)
+
+
+def camera_status(name: str, statistics: CameraStatistics, publishers: int) -> DiagnosticStatus:
+    """Say how a camera's frames fare, and warn where none or only bad ones come."""
+    values = statistics.snapshot()
+    silent = statistics.seconds_silent()
+    if silent is not None and silent < SILENCE:
+        if statistics.take_problem():
+            return status(name, DiagnosticStatus.WARN, 'frames are lost: see last problem', values)
+        return status(name, DiagnosticStatus.OK, 'receiving', values)
+    since = 'no image yet' if silent is None else f'no image for {silent:.0f} s'
+    where = f'{publishers} publisher(s) matched by name' if publishers else 'nobody publishes it'
+    return status(name, DiagnosticStatus.WARN, f'{since}; {where}', values)
+
+
+def status(name: str, level: bytes, message: str, values: dict[str, str]) -> DiagnosticStatus:
+    """Make one status; level is a constant of DiagnosticStatus."""
+    return DiagnosticStatus(
+        level=level, name=name, message=message, hardware_id='',
+        values=[KeyValue(key=key, value=value) for key, value in values.items()])
+
+
+def array(statuses: list[DiagnosticStatus], stamp) -> DiagnosticArray:
+    """Make the message for /diagnostics; stamp is a builtin_interfaces/Time."""
+    return DiagnosticArray(header=Header(stamp=stamp), status=statuses)

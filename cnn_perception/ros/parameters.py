@@ -1,0 +1,198 @@
+"""
+Every parameter of the nodes, in one table each: declaration, range, description, README.
+
+A parameter is declared, validated and documented from its row; nothing else knows its default.
+"""
+
+from __future__ import annotations
+
+import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+import difflib
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
+
+__all__ = ['CLASSIFIER', 'IMAGE_SOURCE', 'Parameter', 'declare', 'markdown', 'refusal', 'values',
+           'warn_of_unknown']
+
+LIVE = 'live'
+UNCONFIGURED = 'unconfigured'
+START = 'start'
+WHEN = {LIVE: 'any time', UNCONFIGURED: 'unconfigured', START: 'start only'}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """
+    One row of a table.
+
+    default: also fixes the type. bounds: inclusive, for numbers. choices: for strings.
+    when: `live` changes at any time, `unconfigured` between cleanup and configure (for a node
+    without lifecycle: not at all while running), `start` only at start.
+    """
+
+    name: str
+    default: Any
+    description: str
+    bounds: tuple[float, float] | None = None
+    choices: tuple[str, ...] = ()
+    when: str = UNCONFIGURED
+
+    @property
+    def type(self) -> RosParameter.Type:
+        """The ROS type, which a parameter keeps for life."""
+        return RosParameter.Type.from_parameter_value(self.default)
+
+    def descriptor(self) -> ParameterDescriptor:
+        """Describe the parameter for `ros2 param describe` and graphical editors."""
+        constraint = f'one of: {", ".join(self.choices)}' if self.choices else ''
+        descriptor = ParameterDescriptor(
+            name=self.name, type=self.type.value, description=self.description,
+            additional_constraints=constraint, read_only=self.when == START)
+        if self.bounds is not None:
+            low, high = self.bounds
+            if self.type == RosParameter.Type.INTEGER:
+                descriptor.integer_range = [
+                    IntegerRange(from_value=int(low), to_value=int(high), step=0)]
+            else:
+                descriptor.floating_point_range = [
+                    FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)]
+        return descriptor
+
+
+CLASSIFIER = (
+    Parameter('autostart', True, 'Configure and activate at start; false waits for a lifecycle '
+              'manager or `ros2 lifecycle set`.', when=START),
+    Parameter('architecture', 'efficientnet_lite0', 'Network: a name of torchvision or of the '
+              'lectures, timm/NAME, or the path of a .yaml network.'),
+    Parameter('weights', 'default', 'default (as published), a torchvision weights name, a '
+              '.safetensors or .pth file, or none (random: answers mean nothing).'),
+    Parameter('labels', '', 'File with the class names: .txt (one a line), .json or .yaml; empty '
+              'takes those of the weights.'),
+    Parameter('device', 'auto', 'auto (a GPU where there is one), cpu, cuda or cuda:N.'),
+    Parameter('num_threads', 0, 'CPU threads of the network; 0 leaves the choice to torch.',
+              bounds=(0, 1024)),
+    Parameter('input_size', [0, 0], 'Network input [height, width] in pixels; [0, 0] takes that '
+              'of the weights.'),
+    Parameter('mean', [0.0], 'Mean of each channel for values in [0, 1]; counts only where std is '
+              'set.'),
+    Parameter('std', [0.0], 'Standard deviation of each channel for values in [0, 1]; [0.0] takes '
+              'mean and std of the weights.'),
+    Parameter('image_topic', 'image', 'Image topic, relative to the namespace; remapping works as '
+              'well.'),
+    Parameter('image_transport', 'raw', 'raw subscribes to sensor_msgs/Image, compressed to '
+              'sensor_msgs/CompressedImage on <image_topic>/compressed.',
+              choices=('raw', 'compressed')),
+    Parameter('qos.reliability', 'best_effort', 'Reliability of the image subscription; '
+              'best_effort takes frames from every kind of publisher.',
+              choices=('best_effort', 'reliable')),
+    Parameter('qos.depth', 1, 'Queue length of the image subscription; the newest frame wins in '
+              'any case.', bounds=(1, 1000)),
+    Parameter('enable', True, 'Classify; false drops the subscription, and with it all cost, '
+              'until it is true again.', when=LIVE),
+    Parameter('top_k', 5, 'Most classes in an answer, best first.', bounds=(1, 100000),
+              when=LIVE),
+    Parameter('score_threshold', 0.0, 'Classes with a lower score are left out of the answer.',
+              bounds=(0.0, 1.0), when=LIVE),
+    Parameter('class_id_format', 'name', 'What class_id carries: the unique class name, or the '
+              "output's index in decimal.", choices=('name', 'index'), when=LIVE),
+    Parameter('debug.rate', 0.0, 'Most debug pictures a second on each topic; 0 draws one for '
+              'every answer. Classification never waits for them.', bounds=(0.0, 1000.0),
+              when=LIVE),
+    Parameter('debug.overlay_classes', 5, 'Most classes drawn on the overlay.', bounds=(1, 20),
+              when=LIVE),
+    Parameter('diagnostics_period', 1.0, 'Seconds between two messages on /diagnostics.',
+              bounds=(0.1, 3600.0)),
+)
+
+IMAGE_SOURCE = (
+    Parameter('source', 'photographs', 'photographs (those that scikit-image and scikit-learn '
+              'ship), a folder of pictures, a picture or video file, a camera device (/dev/video0) '
+              'or its number.', when=START),
+    Parameter('rate', 10.0, 'Frames a second; 0 publishes as fast as the source delivers.',
+              bounds=(0.0, 1000.0), when=LIVE),
+    Parameter('loops', 0, 'How often the source is played; 0 for ever. A camera has one pass.',
+              bounds=(0, 1000000), when=START),
+    Parameter('frame_id', 'camera', 'header.frame_id of the images.', when=START),
+    Parameter('frame_id_is_name', False, "header.frame_id is the picture's name instead: whoever "
+              'receives an answer then knows which picture it is for.', when=START),
+    Parameter('width', 0, 'Width in pixels that pictures are resized to, keeping their '
+              'proportions; 0 keeps the size. A camera is asked for it instead.',
+              bounds=(0, 16384), when=START),
+    Parameter('height', 0, 'Height in pixels that a camera is asked for; 0 leaves it to the '
+              'camera.', bounds=(0, 16384), when=START),
+    Parameter('reliability', 'reliable', 'Reliability offered on the image topics; reliable also '
+              'serves best-effort subscribers.', choices=('best_effort', 'reliable'), when=START),
+    Parameter('jpeg_quality', 90, 'Quality of image/compressed.', bounds=(1, 100), when=LIVE),
+    Parameter('wait_for_subscribers', 0, 'Publish nothing until that many subscriptions are '
+              'matched.', bounds=(0, 1000), when=START),
+    Parameter('exit_when_done', False, 'End the process after the last loop.', when=START),
+)
+
+
+def declare(node: Node, table: Iterable[Parameter]) -> None:
+    """Declare a table; values given on the command line or in a file replace the defaults."""
+    for parameter in table:
+        node.declare_parameter(parameter.name, parameter.default, parameter.descriptor())
+
+
+def warn_of_unknown(node: Node) -> None:
+    """Warn of values given at start for parameters that the node does not have."""
+    # rclpy keeps what was given to itself and says nothing of what nobody declared.
+    given = getattr(node, '_parameter_overrides', {})
+    for name in given:
+        if not node.has_parameter(name) and not name.startswith('qos_overrides.'):
+            near = difflib.get_close_matches(name, node._parameters, n=2)
+            node.get_logger().warning(
+                f"parameter '{name}' is not one of this node's and has no effect"
+                + (f'; did you mean {" or ".join(near)}?' if near else ''))
+
+
+def values(node: Node, table: Iterable[Parameter]) -> dict[str, Any]:
+    """Read the current values of a table, arrays as tuples."""
+    current = {parameter.name: node.get_parameter(parameter.name).value for parameter in table}
+    return {name: tuple(value) if isinstance(value, (list, array.array)) else value
+            for name, value in current.items()}
+
+
+def refusal(table: Iterable[Parameter], changes: Iterable[RosParameter],
+            configured: bool = False, node_name: str = '') -> str:
+    """
+    Say why a set of changes cannot be made; an empty string accepts them.
+
+    Types and numeric ranges are held by rclpy from the descriptors; choices and the time of the
+    change are held here.
+    """
+    rows = {parameter.name: parameter for parameter in table}
+    for change in changes:
+        row = rows.get(change.name)
+        if row is None:
+            continue
+        if row.choices and change.value not in row.choices:
+            return (f"{change.name} is '{change.value}', expected one of: "
+                    f"{', '.join(row.choices)}")
+        if configured and row.when == UNCONFIGURED:
+            return (f'{change.name} changes only while the node is unconfigured and takes effect '
+                    f'at the next configure: ros2 lifecycle set {node_name} deactivate, then '
+                    'cleanup, set the parameter, then configure and activate')
+    return ''
+
+
+def markdown(table: Iterable[Parameter]) -> str:
+    """Return the table as the README shows it."""
+    lines = ['| parameter | default | changes | meaning |', '|---|---|---|---|']
+    for parameter in table:
+        default = parameter.default
+        shown = str(default).lower() if isinstance(default, bool) else default
+        limits = ''
+        if parameter.choices:
+            limits = f' One of: {", ".join(f"`{choice}`" for choice in parameter.choices)}.'
+        elif parameter.bounds is not None:
+            limits = f' From {parameter.bounds[0]} to {parameter.bounds[1]}.'
+        lines.append(f'| `{parameter.name}` | `{shown if shown != "" else repr("")}` | '
+                     f'{WHEN[parameter.when]} | {parameter.description}{limits} |')
+    return '\n'.join(lines) + '\n'

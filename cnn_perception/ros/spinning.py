@@ -1,0 +1,47 @@
+"""The life of a node's process: start, spin until told to end, clean up, exit status."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+import sys
+
+import rclpy
+from rclpy.exceptions import ParameterException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+
+__all__ = ['run']
+
+
+def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> int:
+    """
+    Create a node and spin it until SIGINT, SIGTERM or its own shutdown; returns an exit status.
+
+    A parameter of the wrong type or out of range is a line in the log and status 1. The node's
+    `stop` method, where it has one, is called before it is destroyed.
+    """
+    rclpy.init(args=list(arguments) if arguments is not None else None)
+    node = None
+    try:
+        node = create()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        executor.spin()
+    except (ParameterException, ValueError) as error:
+        if node is not None:
+            raise
+        rclpy.logging.get_logger('cnn_perception').fatal(
+            f'not started: {error}; see `ros2 param describe` or the README for what a parameter '
+            'accepts')
+        return 1
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        if node is not None:
+            stop = getattr(node, 'stop', None)
+            if stop is not None:
+                stop()
+            node.destroy_node()
+        rclpy.try_shutdown()
+        sys.stdout.flush()
+    return 0

@@ -1,0 +1,41 @@
+"""The thread that decodes and infers, so that the executor stays free for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import threading
+import traceback
+
+from cnn_perception.ros.mailbox import Letter, Mailbox
+
+__all__ = ['Worker']
+
+
+class Worker:
+    """Takes mail and hands it to `process` until it is stopped; outlives whatever that raises."""
+
+    def __init__(self, mailbox: Mailbox, process: Callable[[list[Letter]], None],
+                 report: Callable[[str], None]) -> None:
+        """Prepare the thread; report gets the text of an error that `process` did not expect."""
+        self._mailbox = mailbox
+        self._process = process
+        self._report = report
+        # A daemon, so that a hung driver cannot keep a process alive that was told to end.
+        self._thread = threading.Thread(target=self._run, name='classifier', daemon=True)
+
+    def start(self) -> None:
+        """Begin to take mail."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 10.0) -> bool:
+        """Close the mailbox and wait for the current batch; returns False where it hangs."""
+        self._mailbox.close()
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while letters := self._mailbox.take():
+            try:
+                self._process(letters)
+            except Exception as error:
+                self._report(f'{type(error).__name__}: {error}\n{traceback.format_exc()}')

