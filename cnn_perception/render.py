@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-__all__ = ['overlay']
+__all__ = ['contact_sheet', 'overlay']
 
 FONT = cv2.FONT_HERSHEY_DUPLEX
 # Height in pixels of a capital letter of the font at scale 1.
@@ -19,6 +19,7 @@ GREY = (200, 204, 210)
 BAR_BEST = (64, 190, 120)
 BAR_OTHER = (88, 150, 214)
 BAR_GROUND = (92, 92, 92)
+SHEET_GROUND = 24
 
 
 class Layout(NamedTuple):
@@ -114,3 +115,29 @@ def shorten(text: str, room: int, layout: Layout) -> str:
     while text and width(f'{text}...') > room:
         text = text[:-1]
     return f'{text.rstrip()}...' if text else ''
+
+
+def contact_sheet(pictures: Sequence[np.ndarray], columns: int = 3, width: int = 480,
+                  gap: int = 8) -> np.ndarray:
+    """
+    Lay out (H, W, 3) uint8 RGB pictures of any sizes in rows, each `width` pixels wide.
+
+    Returns (H, W, 3) uint8; pictures keep their proportions, rows are as high as their highest.
+    """
+    if not pictures:
+        raise ValueError('a contact sheet needs at least one picture')
+    columns = min(columns, len(pictures))
+    cells = [cv2.resize(picture, (width, max(1, round(picture.shape[0] * width
+                                                      / picture.shape[1]))),
+                        interpolation=cv2.INTER_AREA) for picture in pictures]
+    rows = [cells[start:start + columns] for start in range(0, len(cells), columns)]
+    heights = [max(cell.shape[0] for cell in row) for row in rows]
+    sheet = np.full((sum(heights) + gap * (len(rows) + 1), columns * width + gap * (columns + 1),
+                     3), SHEET_GROUND, np.uint8)
+    top = gap
+    for row, height in zip(rows, heights):
+        for column, cell in enumerate(row):
+            left = gap + column * (width + gap)
+            sheet[top:top + cell.shape[0], left:left + width] = cell
+        top += height + gap
+    return sheet

@@ -108,7 +108,6 @@ class _Observer(TorchDispatchMode):
         self.root: Call | None = None
         self.fields = WeakIdKeyDictionary()
         self.used: set[int] = set()
-        self.parameters = {id(parameter) for parameter in module.parameters()}
 
     def __torch_dispatch__(self, kind: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -119,19 +118,14 @@ class _Observer(TorchDispatchMode):
             call = self.stack[-1]
             call.multiply_adds += operation.multiply_adds
             if operation.windows is not None:
-                self._slide(call, operation)
+                height, width = operation.inputs[0].shape[-2:]
+                call.windows, call.input_size = operation.windows, (int(height), int(width))
         fields = [self.fields.get(tensor) for tensor in operation.inputs]
         if any(seen is not None for seen in fields):
             after = field_after(operation, fields)
             for tensor in tensors_in([output]):
                 self.fields[tensor] = after
         return output
-
-    def _slide(self, call: Call, operation: Operation) -> None:
-        if operation.windows is None:
-            return
-        height, width = operation.inputs[0].shape[-2:]
-        call.windows, call.input_size = operation.windows, (int(height), int(width))
 
     def enter(self, module: nn.Module, args: Any) -> None:
         count = self.runs.get(module, 0)
@@ -195,42 +189,36 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Call:
                 f'{error}') from error
     if observer.root is None:
         raise ArchitectureError('the network ran nothing: expected a module with a forward')
-    _charge_parameters(module, observer)
+    _charge_parameters(module, observer, observer.root)
     return observer.root
 
 
-def _charge_parameters(module: nn.Module, observer: _Observer) -> None:
+def _charge_parameters(module: nn.Module, observer: _Observer, root: Call) -> None:
     """Give every parameter to the run of the module that holds it, or that uses it."""
     calls: dict[str, Call] = {}
-
-    def collect(call: Call) -> None:
+    waiting = [root]
+    while waiting:
+        call = waiting.pop()
         calls.setdefault(call.name, call)
-        for part in call.parts:
-            collect(part)
-
-    assert_root = observer.root
-    if assert_root is None:
-        return
-    collect(assert_root)
+        waiting += call.parts
     counted: set[int] = set()
     for name, part in module.named_modules():
         for parameter in part.parameters(recurse=False):
             if id(parameter) in counted:
                 continue
             counted.add(id(parameter))
-            holder = calls.get(name) if part in observer.runs else None
+            holder = calls.get(name)
             if holder is None:
-                holder = _holder(name, part, calls, id(parameter) in observer.used)
+                holder = _holder(name, calls, id(parameter) in observer.used)
             holder.parameters += parameter.numel()
 
 
-def _holder(name: str, part: nn.Module, calls: dict[str, Call], used: bool) -> Call:
-    path = name
-    top = name
+def _holder(name: str, calls: dict[str, Call], used: bool) -> Call:
+    """Return the run around a module that does not run itself, or its own entry if unused."""
+    top = path = name
     while path not in calls:
-        top = path
-        path = path.rpartition('.')[0]
-    if used:
+        top, path = path, path.rpartition('.')[0]
+    if used or not calls[path].runs:
         return calls[path]
     unused = Call(top, 'unused', calls[path], runs=False, allocates=False)
     calls[path].parts.append(unused)

@@ -1,0 +1,147 @@
+"""
+Classify photographs, a folder, a video or a camera over ROS 2, and show what comes out.
+
+Starts an image source and a classifier as two processes, as on a robot, listens to what they
+publish, and writes the overlays and a contact sheet of them as PNG files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import time
+
+from cnn_perception.ros.transport import image_environment
+from cnn_perception.tools.demo_listener import Listener
+
+__all__ = ['main']
+
+NAMESPACE = '/demo'
+START_TIMEOUT = 120.0
+# Seconds in which the last answers arrive after the source has ended.
+LINGER = 1.0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the demo; 0 where every process started and frames were answered."""
+    options = parse(arguments)
+    folder = Path(options.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    isolate()
+    print(f'ROS 2 {os.environ.get("ROS_DISTRO") or "from wheels"}, '
+          f'ROS_DOMAIN_ID={os.environ["ROS_DOMAIN_ID"]}; starting the classifier ...', flush=True)
+    listener = Listener(NAMESPACE, folder, steady=options.steady)
+    processes: list[tuple[str, subprocess.Popen]] = []
+    try:
+        classifier = start('classifier', classifier_parameters(options), folder, processes)
+        if not listener.wait_for_answers(lambda: classifier.poll() is None, START_TIMEOUT):
+            return failed('classifier', folder)
+        source = start('image_source', source_parameters(options), folder, processes)
+        listener.header()
+        while source.poll() is None:
+            listener.spin(0.1)
+            if classifier.poll() is not None:
+                return failed('classifier', folder)
+        listener.spin(LINGER)
+        if source.returncode != 0:
+            return failed('image_source', folder)
+    except KeyboardInterrupt:
+        print()
+    finally:
+        stop(processes)
+        listener.close()
+    answered = listener.summary()
+    if not answered:
+        return failed('classifier', folder)
+    print(f'\noverlays: {folder}/*.png, all on one sheet: {folder}/contact_sheet.png')
+    return 0
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog='demo', description='Classify pictures over ROS 2 and show what comes out.')
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument('--images', metavar='FOLDER', help='pictures of a folder (or one picture)')
+    what.add_argument('--video', metavar='FILE', help='a video file')
+    what.add_argument('--camera', metavar='NUMBER', help='a camera: 0, 1, ... or /dev/video0')
+    parser.add_argument('--architecture', default='efficientnet_lite0', help='network by name')
+    parser.add_argument('--weights', default='default', help='default, a name or a file')
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    parser.add_argument('--rate', type=float, help='frames a second')
+    parser.add_argument('--loops', type=int, help='passes over the pictures; 0 until Ctrl-C')
+    parser.add_argument('--out', default='demo_output', metavar='FOLDER',
+                        help='where the PNG files and logs go (default: demo_output)')
+    options = parser.parse_args(arguments)
+    options.steady = bool(options.video or options.camera)
+    options.source = options.images or options.video or options.camera or 'photographs'
+    if options.rate is None:
+        options.rate = 30.0 if options.steady else 5.0
+    if options.loops is None:
+        options.loops = 0 if options.camera else 1 if options.video else 4
+    return options
+
+
+def isolate() -> None:
+    """Keep the demo to this machine, and to itself where no domain is chosen."""
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+
+
+def classifier_parameters(options: argparse.Namespace) -> dict[str, object]:
+    """Return the parameters of the classifier that differ from their defaults."""
+    return {'architecture': options.architecture, 'weights': options.weights,
+            'device': options.device}
+
+
+def source_parameters(options: argparse.Namespace) -> dict[str, object]:
+    """Return the parameters of the image source that differ from their defaults."""
+    # Quoted, or YAML would read a camera's number as an integer.
+    return {'source': f'"{options.source}"', 'rate': options.rate, 'loops': options.loops,
+            'frame_id_is_name': True, 'wait_for_subscribers': 1, 'exit_when_done': True}
+
+
+def start(name: str, parameters: dict[str, object], folder: Path,
+          processes: list[tuple[str, subprocess.Popen]]) -> subprocess.Popen:
+    """Start one of the package's nodes in a process of its own, logging to a file."""
+    command = [sys.executable, '-m', f'cnn_perception.ros.{name}_node', '--ros-args',
+               '-r', f'__ns:={NAMESPACE}']
+    for key, value in parameters.items():
+        command += ['-p', f'{key}:={str(value).lower() if isinstance(value, bool) else value}']
+    with open(folder / f'{name}.log', 'w') as log:
+        # A session of its own, so that Ctrl-C reaches this process first and each node once.
+        process = subprocess.Popen(command, env=image_environment(), stdout=log,
+                                   stderr=subprocess.STDOUT, start_new_session=True)
+    processes.append((name, process))
+    return process
+
+
+def stop(processes: list[tuple[str, subprocess.Popen]]) -> None:
+    """End the processes as Ctrl-C would, and by force where that does not help."""
+    for _, process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + 10.0
+    for name, process in processes:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            print(f'{name} did not end within 10 s and was killed', file=sys.stderr)
+            process.kill()
+            process.wait()
+
+
+def failed(name: str, folder: Path) -> int:
+    """Show why a node failed: the end of its log."""
+    log = (folder / f'{name}.log').read_text(errors='replace').splitlines()
+    print(f'\n{name} failed; the end of {folder / f"{name}.log"}:', file=sys.stderr)
+    print('\n'.join(log[-12:]), file=sys.stderr)
+    return 1
+
+
+if __name__ == '__main__':
+    sys.exit(main())
