@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-import numpy as np
-import torch
-
 from cnn_perception.backends import TorchBackend
 from cnn_perception.devices import resolve_device
 from cnn_perception.preprocess import Preprocessor
 from cnn_perception.weights import load_network, Network
+import numpy as np
+import torch
 
 __all__ = ['ClassScore', 'Classifier', 'Prediction']
 

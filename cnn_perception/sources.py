@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 import re
 
+from cnn_perception import photographs
 import cv2
 import numpy as np
-
-from cnn_perception import photographs
 
 __all__ = ['Picture', 'PictureSource', 'open_source']
 

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 
+from cnn_perception import architectures, checkpoints, labels, preprocess
 import torch
 from torch import nn
-
-from cnn_perception import architectures, checkpoints, labels, preprocess
 
 __all__ = ['Network', 'load_network']
 

@@ -46,7 +46,7 @@ def main() -> None:
                 status = subprocess.run([str(part) for part in command], env=environment,
                                         stdout=handle, stderr=subprocess.STDOUT).returncode
             if status != 0:
-                print(''.join(open(log).readlines()[-60:]), file=sys.stderr)
+                print('\n'.join(log.read_text().splitlines()[-60:]), file=sys.stderr)
                 sys.exit(status)
 
 
@@ -61,7 +61,7 @@ def rewrite_include_folders(prefix: Path) -> None:
             # A new file, not a changed one: the installer hard-links files to its cache.
             replacement = path.with_suffix('.cmake.new')
             replacement.write_text(changed)
-            os.replace(replacement, path)
+            replacement.replace(path)
 
 
 if __name__ == '__main__':

@@ -89,7 +89,7 @@ def lock_file(sourced: Path | None) -> Path:
 
 
 def host_numpy_major() -> int:
-    """Major version of the NumPy that a sourced ROS 2 was built for: 1, or 2 when there is none."""
+    """Return the major version of the NumPy beside a sourced ROS 2; 2 where there is none."""
     spec = importlib.util.find_spec('numpy')
     if spec is None or spec.origin is None:
         return 2
@@ -130,12 +130,13 @@ def build(lock: Path, sourced: Path | None) -> None:
           flush=True)
     if VENV.exists():
         shutil.rmtree(VENV)
-    # The sourced ROS 2 imports system packages (yaml, lark, cv_bridge's OpenCV): leave them visible.
+    # A sourced ROS 2 imports system packages (yaml, lark, OpenCV for cv_bridge).
     flags = ['--system-site-packages'] if sourced else []
     run([sys.executable, '-m', 'venv', *flags, str(VENV)], 'creating .venv')
     run([PYTHON, '-m', 'pip', 'install', '--quiet', '--quiet', '--disable-pip-version-check',
          '-r', HERE / 'uv.txt'], 'installing uv')
-    run([VENV / 'bin' / 'uv', 'pip', 'install', '--quiet', '--python', PYTHON, '-r', lock],
+    run([VENV / 'bin' / 'uv', 'pip', 'install', '--quiet', '--compile-bytecode',
+         '--python', PYTHON, '-r', lock],
         f'installing {lock.name}')
     site_packages = Path(sysconfig.get_path(
         'purelib', 'venv' if 'venv' in sysconfig.get_scheme_names() else 'posix_prefix',

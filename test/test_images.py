@@ -8,6 +8,7 @@ import warnings
 import zlib
 
 from cnn_perception import images
+from cnn_perception.image_files import PNG_SIGNATURE
 from cnn_perception.images import decode, decode_compressed, ENCODINGS, ImageError
 import cv2
 from image_cases import Case, CASES, mosaic, photograph
@@ -273,7 +274,7 @@ def test_trailing_bytes_and_thumbnails_do_not_hide_the_end() -> None:
 
 
 def header(width: int, height: int) -> bytes:
-    return images.PNG_SIGNATURE + chunk(b'IHDR', struct.pack('>IIBBBBB', width, height,
+    return PNG_SIGNATURE + chunk(b'IHDR', struct.pack('>IIBBBBB', width, height,
                                                              8, 2, 0, 0, 0))
 
 
@@ -297,7 +298,7 @@ BAD_FILES: dict[str, tuple[Any, str, str]] = {
     'promising png': (header(8000, 8000) + chunk(b'IEND', b''), '', 'pixels are accepted'),
     'no pixels': (header(0, 5) + chunk(b'IEND', b''), '', 'pixels are accepted'),
     'no picture': (header(16, 16) + chunk(b'IEND', b''), '', 'PNG of 16 x 16 .*is damaged'),
-    'no header': (images.PNG_SIGNATURE + chunk(b'IEND', b''), '', 'begins with'),
+    'no header': (PNG_SIGNATURE + chunk(b'IEND', b''), '', 'begins with'),
     'list': ([137, 80], '', 'is a list; bytes'),
 }
 
@@ -373,7 +374,7 @@ def test_damaged_files_raise_nothing_but_image_error() -> None:
             file[random.integers(len(file))] = random.integers(256)
         if number % 3 == 0:
             del file[random.integers(len(file)):]
-        if number % 3 == 1 and file.startswith(images.PNG_SIGNATURE):
+        if number % 3 == 1 and file.startswith(PNG_SIGNATURE):
             file = mended(bytes(file))
         only_image_error(decode_compressed, file, forms[random.integers(len(forms))])
 

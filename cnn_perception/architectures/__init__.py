@@ -4,10 +4,10 @@ Architectures: every network of the lectures by name, networks from YAML, and th
 `create('resnet18')` builds one, `names('res*')` lists them, `input_shape` says what each takes.
 """
 
+from . import lectures  # noqa: F401 - fills the registry
 from .errors import ArchitectureError
 from .registry import create, input_shape, names, out_of_place, register, source
 from .variation import Variation
-from . import lectures  # noqa: F401, I100, I202 - fills the registry, so it comes after it
 
 __all__ = [
     'ArchitectureError', 'Variation', 'create', 'input_shape', 'names', 'out_of_place',

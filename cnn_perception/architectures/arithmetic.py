@@ -48,10 +48,10 @@ class Window:
         if room < 0:
             return 0
         positions = room // self.stride + 1
-        if self.ceil_mode and room % self.stride:
-            # A window that would begin in the padding behind the input is dropped, as in PyTorch.
-            if positions * self.stride < size + self.padding_before:
-                positions += 1
+        hangs_over = self.ceil_mode and room % self.stride != 0
+        # A window that would begin in the padding behind the input is dropped, as in PyTorch.
+        if hangs_over and positions * self.stride < size + self.padding_before:
+            positions += 1
         return positions
 
     def fits(self, size: int) -> bool:

@@ -7,12 +7,12 @@ Every activation is its own module, computed out of place, so that each can be t
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 from torch import nn
 
-__all__ = ['ACTIVATIONS', 'Inception', 'Residual', 'convolution']
+__all__ = ['ACTIVATIONS', 'GlobalAveragePool', 'Inception', 'Residual', 'convolution']
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     'relu': nn.ReLU, 'tanh': nn.Tanh, 'sigmoid': nn.Sigmoid}
@@ -34,6 +34,14 @@ def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, batchno
     if activation is not None:
         parts[activation] = ACTIVATIONS[activation]()
     return nn.Sequential(parts)
+
+
+class GlobalAveragePool(nn.Module):
+    """The mean of each channel (Lin et al. 2014): (N, C, H, W) float32 becomes (N, C)."""
+
+    def forward(self, activation: torch.Tensor) -> torch.Tensor:
+        """Return the means over rows and columns."""
+        return activation.mean(dim=(2, 3))
 
 
 class Residual(nn.Module):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 import difflib
 import reprlib
-from typing import Any, Iterable
+from typing import Any
 
 __all__ = ['ArchitectureError', 'did_you_mean', 'shape_text', 'shown']
 

@@ -7,14 +7,15 @@ inputs, and one that has no rule leaves the field unknown.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import torch
 
 from .arithmetic import AxisField, Window
 from .fields import MapField, UNKNOWN, WHOLE
-from .operations import Operation, aten
+from .operations import aten, Operation
 
 __all__ = ['field_after']
 
@@ -59,6 +60,11 @@ def _layer_norm(operation: Operation, field: MapField) -> MapField:
 
 def _group_norm(operation: Operation, field: MapField) -> MapField:
     return field.mixed({-1, -2})
+
+
+def _batch_norm(operation: Operation, field: MapField) -> MapField:
+    # With statistics of the input itself, as instance normalisation takes them.
+    return field.mixed({-1, -2}) if operation.arguments.get('training') else field
 
 
 def _concatenation(operation: Operation, field: MapField) -> MapField:
@@ -178,13 +184,15 @@ def _same(operation: Operation, field: MapField) -> MapField:
 
 _RULES: dict[Any, Callable[[Operation, MapField], MapField]] = {
     **dict.fromkeys((
-        aten.alias, aten.clone, aten.detach, aten._to_copy, aten.native_batch_norm, aten.expand,
-        aten.cudnn_batch_norm, aten.lift_fresh, aten.copy_, aten.native_dropout), _same),
+        aten.alias, aten.clone, aten.detach, aten._to_copy, aten.expand, aten.lift_fresh,
+        aten.channel_shuffle, aten.native_channel_shuffle, aten.copy_, aten.native_dropout, aten.hardswish,
+        aten.hardswish_, aten._prelu_kernel), _same),
     **dict.fromkeys((aten.convolution, aten.max_pool2d_with_indices, aten.avg_pool2d), _slide),
     **dict.fromkeys((aten._adaptive_avg_pool2d, aten.adaptive_max_pool2d), _adaptive_pool),
     **dict.fromkeys((aten.mean, aten.sum, aten.amax, aten.amin, aten.var, aten.var_mean,
                      aten.linalg_vector_norm), _reduction),
     **dict.fromkeys((aten._softmax, aten._safe_softmax, aten._log_softmax), _softmax),
+    **dict.fromkeys((aten.native_batch_norm, aten.cudnn_batch_norm), _batch_norm),
     aten.native_layer_norm: _layer_norm,
     aten.native_group_norm: _group_norm,
     aten.cat: _concatenation,

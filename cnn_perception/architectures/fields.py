@@ -8,8 +8,8 @@ attention, fully-connected layers on flattened maps) sees the whole input; what 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Callable
 
 from .arithmetic import AxisField, IDENTITY, Window
 

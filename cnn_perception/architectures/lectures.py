@@ -28,7 +28,7 @@ def linear(classes: int, variation: Variation) -> nn.Module:
 
 @register('two_layer', (3, 32, 32), 10)
 def two_layer(classes: int, variation: Variation) -> nn.Module:
-    """f(x) = W2 max(0, W1 x + b1) + b2 with 100 hidden units, (3, 32, 32) input."""
+    """Two layers, f(x) = W2 max(0, W1 x + b1) + b2, with 100 hidden units, (3, 32, 32) input."""
     return _own((3, 32, 32), classes, variation,
                 ['flatten', {'linear': _HIDDEN}, 'relu', {'linear': 'classes'}])
 
@@ -53,14 +53,13 @@ def lenet5_relu(classes: int, variation: Variation) -> nn.Module:
     return _own((1, 28, 28), classes, variation, [
         {'conv': {'channels': 20, 'kernel': 5, 'padding': 2}}, 'relu', 'pool',
         {'conv': {'channels': 50, 'kernel': 5, 'padding': 2}}, 'relu', 'pool',
-        {'type': 'flatten', 'name': 'flatten'},
-        {'linear': 500}, 'relu', {'linear': 'classes'}])
+        'flatten', {'linear': 500}, 'relu', {'linear': 'classes'}])
 
 
 @register('alexnet_2012', (3, 227, 227), 1000)
 def alexnet_2012(classes: int, variation: Variation) -> nn.Module:
     """
-    AlexNet as published, in one tower: (3, 227, 227) input, 62,378,344 parameters.
+    Build AlexNet as published, in one tower: (3, 227, 227) input, 62,378,344 parameters.
 
     Krizhevsky, Sutskever and Hinton 2012. Local response normalisation (section 3.3) follows the
     first two activations, overlapping pooling (3.4) them and the fifth, dropout (4.2) the first
@@ -83,8 +82,7 @@ def alexnet_2012(classes: int, variation: Variation) -> nn.Module:
         *conv(2, 256, kernel=5, padding=2), 'local_response_norm', {'pool': pool},
         *conv(3, 384, kernel=3, padding=1), *conv(4, 384, kernel=3, padding=1),
         *conv(5, 256, kernel=3, padding=1), {'pool': {'name': 'pool5', **pool}},
-        {'flatten': {'name': 'flatten'}},
-        *hidden(6), *hidden(7), {'linear': {'name': 'fc8', 'features': 'classes'}}])
+        'flatten', *hidden(6), *hidden(7), {'linear': {'name': 'fc8', 'features': 'classes'}}])
 
 
 @register('efficientnet_lite0', (3, 224, 224), 1000, source='timm')

@@ -7,17 +7,22 @@ Used by the lecture networks, which are such lists in Python, and by those writt
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+import math
+from typing import Any
 
+import torch
 from torch import nn
 
 from .errors import ArchitectureError, did_you_mean, shape_text, shown
-from .layer_types import CLASSES, LAYER_TYPES, LayerType, Shape
+from .layer_keys import CLASSES
+from .layer_types import LAYER_TYPES, LayerType, Shape
 
 __all__ = ['LayeredNetwork', 'build_network', 'normal_layer']
 
 _MOST_LAYERS = 10_000
 _MOST_VALUES = 2 ** 31
+_ONCE = ('flatten', 'global_average_pool')
 
 
 class LayeredNetwork(nn.Sequential):
@@ -89,11 +94,11 @@ def _read_options(layer: Mapping[str, Any], classes: int) -> dict[str, Any]:
                 f'unknown key {shown(key)}.{did_you_mean(str(key), [*kind.keys, "name"])} '
                 f'The keys are: {_keys_text(kind)}')
     options = {}
-    for name, key in kind.keys.items():
-        if name not in layer and key.required:
-            raise ArchitectureError(f'the key {name} is missing: give {key.expected}')
+    for name, rule in kind.keys.items():
+        if name not in layer and rule.required:
+            raise ArchitectureError(f'the key {name} is missing: give {rule.expected}')
         try:
-            options[name] = key.read(layer.get(name, key.default))
+            options[name] = rule.read(layer.get(name, rule.default))
         except ArchitectureError as error:
             raise ArchitectureError(f'{name}: {error}') from None
     if options.get('features') == CLASSES:
@@ -104,7 +109,9 @@ def _read_options(layer: Mapping[str, Any], classes: int) -> dict[str, Any]:
 def _name(layer: Mapping[str, Any], counts: Counter[str], taken: Mapping[str, Any]) -> str:
     prefix = LAYER_TYPES[layer['type']].prefix or layer['type']
     counts[prefix] += 1
-    name = layer.get('name', f'{prefix}{counts[prefix]}')
+    # Most networks flatten once: that layer is called flatten, as in the lectures' tables.
+    once = layer['type'] in _ONCE and counts[prefix] == 1
+    name = layer.get('name', prefix if once else f'{prefix}{counts[prefix]}')
     if not isinstance(name, str) or not name.isidentifier():
         raise ArchitectureError(
             f'got the name {shown(name)}, expected letters, digits and underscores, as it becomes '
@@ -130,6 +137,18 @@ def build_network(layers: Sequence[Any], input_shape: tuple[int, int, int],
     if not layers or len(layers) > _MOST_LAYERS:
         raise ArchitectureError(
             f'got {len(layers)} layers, expected at least 1 and at most {_MOST_LAYERS}')
+    with torch.device('meta'):
+        planned = _build(layers, input_shape, classes)
+    total = sum(parameter.numel() for part in planned.values() for parameter in part.parameters())
+    if total > _MOST_VALUES:
+        raise ArchitectureError(
+            f'the network would have {total:,} parameters, expected at most {_MOST_VALUES:,}: '
+            'pool more before the fully-connected layers, or make them smaller')
+    return LayeredNetwork(_build(layers, input_shape, classes), input_shape, classes)
+
+
+def _build(layers: Sequence[Any], input_shape: tuple[int, int, int],
+           classes: int) -> OrderedDict[str, nn.Module]:
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     counts: Counter[str] = Counter()
     shape: Shape = input_shape
@@ -142,13 +161,13 @@ def build_network(layers: Sequence[Any], input_shape: tuple[int, int, int],
             where = f'layer {index}, {name} ({layer["type"]})'
             options = _read_options(layer, classes)
             modules[name], shape = LAYER_TYPES[layer['type']].build(shape, options)
-        except ArchitectureError as error:
-            raise ArchitectureError(f'{where}: {error}') from None
-        if max(shape) > _MOST_VALUES:
-            raise ArchitectureError(f'{where}: an output of {shape_text(shape)} is too large')
+        except (ArchitectureError, RuntimeError) as error:
+            raise ArchitectureError(f'{where}: {error}') from error
+        if math.prod(shape) > _MOST_VALUES:
+            raise ArchitectureError(f'{where}: gives {shape_text(shape)}, which is too large: '
+                                    'take a smaller input, fewer channels or less padding')
     if shape != (classes,):
         raise ArchitectureError(
-            f'the last layer, {where.partition(", ")[2]}, gives {shape_text(shape)}, expected '
-            f'{classes}, one score a class: end with linear: {{features: {CLASSES}}}, or make it '
-            'give that many')
-    return LayeredNetwork(modules, input_shape, classes)
+            f'{where}: the last layer gives {shape_text(shape)}, expected {classes}, one score a '
+            f'class: end with linear: {CLASSES}, or make it give that many')
+    return modules

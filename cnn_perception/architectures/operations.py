@@ -7,9 +7,10 @@ runs; the layer table is made from what these are given.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import flop_registry

@@ -7,11 +7,12 @@ A name is an own one (`lenet5`), torchvision's (`resnet18`), `timm/NAME`, or a p
 
 from __future__ import annotations
 
-import fnmatch
+from collections.abc import Callable
 from dataclasses import dataclass
+import fnmatch
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable
+from typing import Any
 
 from torch import nn
 import torchvision

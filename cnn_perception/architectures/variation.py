@@ -6,8 +6,9 @@ A variation rewrites a list of layers, so that it applies to every own and every
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any
 
 from .blocks import ACTIVATIONS
 from .errors import ArchitectureError, shown

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from cnn_perception.backends.tapping import TappedNetwork
 import torch
 from torch import nn
-
-from cnn_perception.backends.tapping import TappedNetwork
 
 __all__ = ['TorchBackend']
 

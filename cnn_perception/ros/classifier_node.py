@@ -7,21 +7,20 @@ import time
 import traceback
 from typing import Any
 
+from cnn_perception.classifier import Classifier
+from cnn_perception.ros import diagnostics, messages, parameters, spinning
+from cnn_perception.ros.newest import Letter, Mailbox
+from cnn_perception.ros.pipeline import Camera, Pipeline, WARNING_PERIOD
+from cnn_perception.ros.worker import Worker
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
-from rcl_interfaces.msg import SetParametersResult
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 import torch
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
-
-from cnn_perception.classifier import Classifier
-from cnn_perception.ros import diagnostics, messages, parameters, spinning
-from cnn_perception.ros.mailbox import Letter, Mailbox
-from cnn_perception.ros.pipeline import Camera, Pipeline, WARNING_PERIOD
-from cnn_perception.ros.worker import Worker
 
 __all__ = ['ClassifierNode', 'main']
 

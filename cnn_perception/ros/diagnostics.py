@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 import threading
 import time
 
+from cnn_perception.classifier import Classifier
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
 from std_msgs.msg import Header
-
-from cnn_perception.classifier import Classifier
 
 __all__ = ['CameraStatistics', 'array', 'camera_status', 'node_status', 'status']
 

@@ -6,15 +6,14 @@ from collections.abc import Generator
 import sys
 from typing import Any
 
-from rcl_interfaces.msg import SetParametersResult
-from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
-
 from cnn_perception.ros import parameters, spinning
 from cnn_perception.ros.image_messages import from_rgb, to_compressed
 from cnn_perception.sources import open_source, Picture, PictureSource
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
 
 __all__ = ['ImageSourceNode', 'main']
 
@@ -48,7 +47,9 @@ class ImageSourceNode(Node):
             ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT))
         self._images = self.create_publisher(Image, 'image', qos)
         self._compressed = self.create_publisher(CompressedImage, 'image/compressed', qos)
-        self._published = self.create_publisher(Header, '~/published', QoSProfile(depth=1000))
+        # Kept for listeners that are discovered after the first frames have left.
+        self._published = self.create_publisher(Header, '~/published', QoSProfile(
+            depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL))
         self._started = False
         self._frames: Generator[Picture, None, None] | None = None
         self.add_on_set_parameters_callback(self._on_set_parameters)

@@ -43,19 +43,19 @@ class Parameter:
     when: str = UNCONFIGURED
 
     @property
-    def type(self) -> RosParameter.Type:
-        """The ROS type, which a parameter keeps for life."""
+    def ros_type(self) -> RosParameter.Type:
+        """Return the ROS type, which a parameter keeps for life."""
         return RosParameter.Type.from_parameter_value(self.default)
 
     def descriptor(self) -> ParameterDescriptor:
         """Describe the parameter for `ros2 param describe` and graphical editors."""
         constraint = f'one of: {", ".join(self.choices)}' if self.choices else ''
         descriptor = ParameterDescriptor(
-            name=self.name, type=self.type.value, description=self.description,
+            name=self.name, type=self.ros_type.value, description=self.description,
             additional_constraints=constraint, read_only=self.when == START)
         if self.bounds is not None:
             low, high = self.bounds
-            if self.type == RosParameter.Type.INTEGER:
+            if self.ros_type == RosParameter.Type.INTEGER:
                 descriptor.integer_range = [
                     IntegerRange(from_value=int(low), to_value=int(high), step=0)]
             else:
@@ -111,8 +111,8 @@ CLASSIFIER = (
 
 IMAGE_SOURCE = (
     Parameter('source', 'photographs', 'photographs (those that scikit-image and scikit-learn '
-              'ship), a folder of pictures, a picture or video file, a camera device (/dev/video0) '
-              'or its number.', when=START),
+              'ship), a folder of pictures, a picture or video file, a camera device '
+              '(/dev/video0) or its number.', when=START),
     Parameter('rate', 10.0, 'Frames a second; 0 publishes as fast as the source delivers.',
               bounds=(0.0, 1000.0), when=LIVE),
     Parameter('loops', 0, 'How often the source is played; 0 for ever. A camera has one pass.',

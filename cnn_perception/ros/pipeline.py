@@ -7,6 +7,13 @@ from dataclasses import dataclass, field
 import time
 from typing import Any
 
+from cnn_perception import render
+from cnn_perception.classifier import Classifier, Prediction
+from cnn_perception.images import ImageError
+from cnn_perception.ros.diagnostics import CameraStatistics
+from cnn_perception.ros.image_messages import from_rgb, to_rgb
+from cnn_perception.ros.messages import classification
+from cnn_perception.ros.newest import Letter
 import numpy as np
 from rclpy.clock import Clock
 from rclpy.impl.rcutils_logger import RcutilsLogger
@@ -14,14 +21,6 @@ from rclpy.publisher import Publisher
 from rclpy.serialization import deserialize_message
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
-
-from cnn_perception import render
-from cnn_perception.classifier import Classifier, Prediction
-from cnn_perception.images import ImageError
-from cnn_perception.ros.diagnostics import CameraStatistics
-from cnn_perception.ros.image_messages import from_rgb, to_rgb
-from cnn_perception.ros.mailbox import Letter
-from cnn_perception.ros.messages import classification
 
 __all__ = ['Camera', 'Pipeline', 'WARNING_PERIOD']
 

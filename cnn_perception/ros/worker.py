@@ -6,7 +6,7 @@ from collections.abc import Callable
 import threading
 import traceback
 
-from cnn_perception.ros.mailbox import Letter, Mailbox
+from cnn_perception.ros.newest import Letter, Mailbox
 
 __all__ = ['Worker']
 

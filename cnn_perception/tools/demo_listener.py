@@ -8,16 +8,15 @@ from pathlib import Path
 import re
 import time
 
+from cnn_perception import render
+from cnn_perception.ros.image_messages import to_rgb
 import cv2
 import numpy as np
 import rclpy
-from rclpy.qos import QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification
-
-from cnn_perception import render
-from cnn_perception.ros.image_messages import to_rgb
 
 __all__ = ['Listener']
 
@@ -57,7 +56,8 @@ class Listener:
             node.create_subscription(Image, f'{namespace}/classifier/debug/overlay',
                                      self._overlay, QoSProfile(depth=5)),
             node.create_subscription(Header, f'{namespace}/image_source/published',
-                                     self._sent, QoSProfile(depth=1000))]
+                                     self._sent, QoSProfile(
+                                         depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL))]
 
     def wait_for_answers(self, alive: Callable[[], bool], timeout: float) -> bool:
         """Wait until somebody publishes answers; False where the process ends or time does."""
@@ -122,7 +122,7 @@ class Listener:
         if message.results:
             row.answer, row.score = message.results[0].class_id, message.results[0].score
         now = time.monotonic()
-        if first or self._steady and now - self._last_line >= STEADY_PERIOD:
+        if first or (self._steady and now - self._last_line >= STEADY_PERIOD):
             self._last_line = now
             best = ', '.join(f'{result.class_id} {result.score:.3f}'
                              for result in message.results[:3])

@@ -7,14 +7,14 @@ its layers is counted too; the layers are recorded in the order in which they ru
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
-import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+import math
 from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -22,9 +22,9 @@ from .arithmetic import Window
 from .errors import ArchitectureError, shape_text
 from .field_rules import field_after
 from .fields import MapField, WHOLE
-from .operations import Operation, tensors_in
+from .operations import aten, Operation, tensors_in
 
-__all__ = ['Call', 'on_meta', 'skeleton', 'trace']
+__all__ = ['Call', 'trace']
 
 # Layers of one input and output whose operations reshape on the way, though they mix only their
 # last axis, or only channels.
@@ -40,8 +40,8 @@ class Call:
     name is the module's path ('' for the network), with _1, _2 behind it from the second run on.
     output_shape leaves the batch out. parameters are those of the module itself and of parts of
     it that are used without being run, multiply_adds what it does outside the parts it runs.
-    windows, with input_size, belong to the one convolution or pooling of a layer. runs is False
-    for a part with parameters that this pass never touches.
+    windows are those of its last convolution or pooling, fits whether all of these tile their
+    input, None without any. runs is False for a part with parameters that this pass never touches.
     """
 
     name: str
@@ -52,49 +52,15 @@ class Call:
     parameters: int = 0
     multiply_adds: int = 0
     windows: tuple[Window, Window] | None = None
-    input_size: tuple[int, int] | None = None
+    fits: bool | None = None
     sees: MapField | None = None
     allocates: bool = True
     runs: bool = True
 
-
-class _ParametersOnMeta(TorchFunctionMode):
-    """Creates what parameters and buffers are made from on the meta device, and nothing else."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in (torch.empty, torch.zeros, torch.ones) and kwargs.get('device') is None:
-            kwargs['device'] = 'meta'
-        return func(*args, **kwargs)
-
-
-def skeleton(build: Any, *args: Any, **kwargs: Any) -> nn.Module:
-    """
-    Return build(*args, **kwargs), a module, on the meta device: in milliseconds, without memory.
-
-    Constructors that compute with tensors (RegNet's widths) still get real ones to compute with.
-    """
-    try:
-        with torch.device('meta'):
-            return build(*args, **kwargs)
-    except (NotImplementedError, RuntimeError):
-        with _ParametersOnMeta():
-            return build(*args, **kwargs)
-
-
-def on_meta(module: nn.Module) -> nn.Module:
-    """Return a copy of a module on the meta device, in eval mode; the original is not touched."""
-    memo: dict[int, Any] = {}
-    for parameter in module.parameters():
-        memo[id(parameter)] = nn.Parameter(_empty(parameter), requires_grad=False)
-    for buffer in module.buffers():
-        memo[id(buffer)] = _empty(buffer)
-    return copy.deepcopy(module, memo).eval()
-
-
-def _empty(tensor: torch.Tensor) -> torch.Tensor:
-    kind = torch.float32 if tensor.is_floating_point() else tensor.dtype
-    return torch.empty_like(tensor, dtype=kind, device='meta')
+    @property
+    def size(self) -> int:
+        """Numbers in the output, 0 if it never runs."""
+        return math.prod(self.output_shape) if self.runs else 0
 
 
 class _Observer(TorchDispatchMode):
@@ -108,6 +74,7 @@ class _Observer(TorchDispatchMode):
         self.root: Call | None = None
         self.fields = WeakIdKeyDictionary()
         self.used: set[int] = set()
+        self.pad: tuple[Call | None, Sequence[int]] = (None, ())
 
     def __torch_dispatch__(self, kind: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -117,15 +84,29 @@ class _Observer(TorchDispatchMode):
         if self.stack:
             call = self.stack[-1]
             call.multiply_adds += operation.multiply_adds
-            if operation.windows is not None:
-                height, width = operation.inputs[0].shape[-2:]
-                call.windows, call.input_size = operation.windows, (int(height), int(width))
+            self._slide(call, operation)
         fields = [self.fields.get(tensor) for tensor in operation.inputs]
         if any(seen is not None for seen in fields):
             after = field_after(operation, fields)
             for tensor in tensors_in([output]):
                 self.fields[tensor] = after
         return output
+
+    def _slide(self, call: Call, operation: Operation) -> None:
+        if operation.packet is aten.constant_pad_nd:
+            self.pad = (call, operation.arguments['pad'])
+        if operation.windows is None:
+            return
+        sizes = operation.inputs[0].shape[-2:]
+        fits = all(window.fits(size) for window, size in zip(operation.windows, sizes))
+        call.fits = fits and call.fits is not False
+        call.windows = operation.windows
+        padded, pad = self.pad
+        if padded is call and len(pad) == 4:
+            # Uneven padding, as TensorFlow's, is an operation of its own before the convolution.
+            rows, columns = call.windows
+            call.windows = (_padded(rows, pad[2:]), _padded(columns, pad[:2]))
+        self.pad = (None, ())
 
     def enter(self, module: nn.Module, args: Any) -> None:
         count = self.runs.get(module, 0)
@@ -157,6 +138,11 @@ class _Observer(TorchDispatchMode):
         call.allocates = all(storage != given.untyped_storage()._cdata for given in inputs)
 
 
+def _padded(window: Window, pad: Sequence[int]) -> Window:
+    return replace(window, padding_before=window.padding_before + pad[0],
+                   padding_after=window.padding_after + pad[1])
+
+
 def _results(output: Any) -> list[torch.Tensor]:
     return tensors_in(list(output.values()) if isinstance(output, dict) else [output])
 
@@ -173,8 +159,9 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Call:
     observer.fields[image] = MapField()
     with ExitStack() as stack:
         for part in module.modules():
-            # Scripted parts take no hooks; their work counts for the module around them.
-            if not isinstance(part, torch.jit.ScriptModule):
+            # Scripted parts take no hooks, their work counts for the module around them; an
+            # Identity is what a network leaves out, and no layer.
+            if not isinstance(part, (torch.jit.ScriptModule, nn.Identity)):
                 stack.callback(part.register_forward_pre_hook(observer.enter).remove)
                 stack.callback(part.register_forward_hook(observer.leave).remove)
         stack.enter_context(torch.no_grad())

@@ -1,0 +1,128 @@
+"""
+`describe`: the layer table of a network, the list of networks, their comparison.
+
+    describe resnet18 --depth 1
+    describe config/architectures/lenet.yaml --format markdown
+    describe --list 'res*'
+    describe --compare alexnet vgg16 resnet18 --out chart.png
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+import os
+from pathlib import Path
+import sys
+
+from cnn_perception.architectures import ArchitectureError, names
+from cnn_perception.architectures.comparison import compare, WEIGHTS
+from cnn_perception.architectures.layer_table import describe, PRECISIONS
+
+__all__ = ['main']
+
+_FORMATS = ('text', 'markdown', 'csv', 'json')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run the command line; argv without the program's name, None for the process's own.
+
+    Returns 0, or 2 after saying on standard error what is wrong with a name, a file or an option.
+    """
+    parser = _parser()
+    options = parser.parse_args(argv)
+    try:
+        text = _answer(options, parser)
+    except ArchitectureError as error:
+        print(f'describe: {error}', file=sys.stderr)
+        return 2
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `describe ... | head` is no failure; without this Python complains while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='describe', description='The layer table of a network; or networks listed, compared.')
+    parser.add_argument(
+        'network', nargs='?',
+        help='name of a network (resnet18, lenet5, timm/convnext_tiny) or path of a YAML file')
+    parser.add_argument('--input', metavar='CxHxW', help="input shape, 3x480x640; the network's "
+                        'own if left out')
+    parser.add_argument('--depth', type=int, metavar='N',
+                        help='sum up what is nested deeper than N blocks')
+    parser.add_argument('--precision', choices=sorted(PRECISIONS), default='float32',
+                        help='number format for the memory totals (default: %(default)s)')
+    parser.add_argument('--format', choices=_FORMATS, default='text',
+                        help='form of the answer (default: %(default)s)')
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument('--list', nargs='?', const='*', metavar='PATTERN',
+                       help="list networks, as in 'res*'; timm's with 'timm/*'")
+    other.add_argument('--compare', nargs='+', metavar='NETWORK',
+                       help='compare networks: accuracy, parameters, multiply-adds, latency')
+    comparing = parser.add_argument_group('with --compare')
+    comparing.add_argument('--out', type=Path, default=Path('comparison.png'), metavar='PNG',
+                           help='file of the chart (default: %(default)s)')
+    comparing.add_argument('--no-latency', action='store_true', help='measure nothing')
+    comparing.add_argument('--rounds', type=int, default=10, metavar='N',
+                           help='timed runs of each network (default: %(default)s)')
+    comparing.add_argument('--weights', choices=WEIGHTS, default='first',
+                           help="whose accuracy: torchvision's first weights of a network, whose "
+                           'recipes are alike, or its best (default: %(default)s)')
+    return parser
+
+
+def _answer(options: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
+    if options.network is not None and (options.list or options.compare):
+        parser.error('give a network, --list or --compare, only one of them')
+    if options.list is not None:
+        found = names(options.list)
+        if not found:
+            raise ArchitectureError(f"no network matches {options.list!r}: try '*' or 'timm/*', "
+                                    'with the wildcards * ? [...]')
+        return ''.join(f'{name}\n' for name in found)
+    if options.compare:
+        return _comparison(options)
+    if options.network is None:
+        parser.error('which network? Give a name, or --list')
+    shape = _shape(options.input) if options.input is not None else None
+    table = describe(options.network, shape, options.depth, options.precision)
+    return _formatted(table, options.format)
+
+
+def _comparison(options: argparse.Namespace) -> str:
+    if not options.out.absolute().parent.is_dir():
+        raise ArchitectureError(f'--out: got {options.out}, expected a file in a folder that '
+                                'exists')
+    comparison = compare(options.compare, not options.no_latency, options.rounds, options.weights)
+    if all(row.accuracy is None for row in comparison.networks):
+        print('no chart: none of these networks has a published accuracy', file=sys.stderr)
+        return _formatted(comparison, options.format)
+    # Imported late: no other command needs matplotlib.
+    from cnn_perception.architectures.chart import draw_chart
+    left_out = draw_chart(comparison, options.out)
+    without = f' (without {", ".join(left_out)}: no published accuracy)' if left_out else ''
+    print(f'chart: {options.out}{without}', file=sys.stderr)
+    return _formatted(comparison, options.format)
+
+
+def _formatted(result: object, form: str) -> str:
+    text: str = getattr(result, f'to_{form}')()
+    return text if text.endswith('\n') else text + '\n'
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    sizes = text.lower().split('x')
+    if len(sizes) != 3 or not all(size.strip().isdecimal() for size in sizes):
+        raise ArchitectureError(f'--input: got {text!r}, expected channels, height and width as '
+                                'in 3x480x640')
+    return tuple(int(size) for size in sizes)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""The demo as a user runs it: two nodes on the photographs, lines, a table, pictures."""
+
+import os
+from pathlib import Path
+import re
+import subprocess
+import sys
+
+from cnn_perception import photographs
+import cv2
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CATS = {'tabby', 'tiger cat', 'Persian cat', 'Siamese cat', 'Egyptian cat'}
+
+
+def demo(folder, *arguments):
+    environment = {name: value for name, value in os.environ.items() if name != 'ROS_DOMAIN_ID'}
+    return subprocess.run(
+        [sys.executable, '-m', 'cnn_perception.tools.demo', '--out', str(folder), *arguments],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('demo')
+    return demo(folder), folder
+
+
+def table(text):
+    """Return {picture: (answer, in, out, dropped)} from the closing table."""
+    rows = {}
+    for line in text.partition('median ms')[2].splitlines():
+        if match := re.match(
+                r'(\w+) +(.*?) +([\d.]+) +(\d+) +(\d+) +(\d+) +([\d.]+) +([\d.]+)$', line):
+            name, answer, _, sent, answered, dropped, median, late = match.groups()
+            assert float(late) >= float(median) > 0
+            rows[name] = (answer, int(sent), int(answered), int(dropped))
+    return rows
+
+
+def test_answers(run):
+    result, _ = run
+    assert result.returncode == 0, result.stdout + result.stderr
+    rows = table(result.stdout)
+    assert rows['coffee'][0] == 'espresso'
+    assert rows['camera'][0] == 'tripod'
+    assert rows['cat'][0] in CATS
+    [line] = [line for line in result.stdout.splitlines() if re.match(r'cat +[\d.]+  ', line)]
+    three = [entry.rpartition(' ')[0] for entry in line.split('  ')[-1].split(', ')]
+    assert len(three) == 3
+    assert set(three) <= CATS
+
+
+def test_frames_add_up(run):
+    result, _ = run
+    rows = table(result.stdout)
+    assert set(photographs.NAMES) <= set(rows)
+    for name in photographs.NAMES:
+        _, sent, answered, dropped = rows[name]
+        assert sent == 4
+        assert sent == answered + dropped
+
+
+def test_overlays_and_contact_sheet(run):
+    _, folder = run
+    for name in photographs.NAMES:
+        picture = cv2.imread(str(folder / f'{name}.png'))
+        original = cv2.cvtColor(photographs.photograph(name), cv2.COLOR_RGB2BGR)
+        assert picture.shape == original.shape
+        np.testing.assert_array_equal(picture[:50], original[:50])
+        assert (picture[-50:] != original[-50:]).any()
+    sheet = cv2.imread(str(folder / 'contact_sheet.png'))
+    assert sheet.shape[1] == 3 * 480 + 4 * 8
+
+
+def test_own_folder_and_video(tmp_path):
+    pictures = tmp_path / 'pictures'
+    pictures.mkdir()
+    bgr = cv2.cvtColor(photographs.photograph('coffee'), cv2.COLOR_RGB2BGR)
+    cv2.imwrite(str(pictures / 'my cup.png'), bgr)
+    result = demo(tmp_path / 'out', '--images', str(pictures), '--loops', '2')
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert 'espresso' in result.stdout
+    assert (tmp_path / 'out' / 'my_cup.png').is_file()
+
+    video = tmp_path / 'cup.avi'
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*'MJPG'), 10,
+                             (bgr.shape[1], bgr.shape[0]))
+    for _ in range(20):
+        writer.write(bgr)
+    writer.release()
+    result = demo(tmp_path / 'out', '--video', str(video), '--rate', '10')
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert re.search(r'^cup +espresso', result.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize(('arguments', 'expected'), [
+    (('--camera', '97'), 'cannot be opened'),
+    (('--images', '/nowhere'), 'does not exist'),
+    (('--architecture', 'resnt18'), 'Did you mean resnet18')])
+def test_a_failure_is_shown_with_its_cause(tmp_path, arguments, expected):
+    result = demo(tmp_path, *arguments)
+    assert result.returncode == 1
+    assert expected in result.stderr
+    assert 'Traceback' not in result.stdout + result.stderr

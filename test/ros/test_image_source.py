@@ -1,0 +1,108 @@
+"""The image source in a process of its own."""
+
+import signal
+
+from cnn_perception import photographs
+from cnn_perception.ros.image_messages import to_rgb
+import cv2
+import numpy as np
+import pytest
+from ros_harness import RELIABLE
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+
+@pytest.fixture
+def frames(observer):
+    return observer.listen(Image, 'image', RELIABLE)
+
+
+def write(path, rgb):
+    assert cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+
+
+def test_photographs_arrive_unchanged_once_each(start, namespace, observer, frames):
+    sent = observer.listen(Header, 'image_source/published')
+    process = start('image_source', namespace, loops=1, rate=10.0, frame_id_is_name=True,
+                    exit_when_done=True)
+    assert observer.wait_for(lambda: process.process.poll() is not None)
+    assert process.process.returncode == 0
+    observer.spin(0.2)
+    assert [frame.header.frame_id for frame in frames] == list(photographs.NAMES)
+    assert [frame.header for frame in frames] == sent
+    for frame in frames:
+        np.testing.assert_array_equal(to_rgb(frame), photographs.photograph(frame.header.frame_id))
+    stamps = [frame.header.stamp.sec * 10 ** 9 + frame.header.stamp.nanosec for frame in frames]
+    assert np.median(np.diff(stamps)) == pytest.approx(1e8, rel=0.2)
+
+
+def test_a_folder_is_played_in_order_and_looped(start, namespace, observer, frames, tmp_path):
+    for index, value in enumerate((10, 200, 90)):
+        write(tmp_path / f'{index}.png', np.full((6, 8, 3), value, np.uint8))
+    (tmp_path / 'notes.txt').write_text('not a picture')
+    start('image_source', namespace, source=tmp_path, rate=50.0)
+    assert observer.wait_for(lambda: len(frames) >= 7)
+    values = [int(to_rgb(frame)[0, 0, 0]) for frame in frames]
+    assert values[:7] == [10, 200, 90, 10, 200, 90, 10]
+    assert {frame.header.frame_id for frame in frames} == {'camera'}
+
+
+def test_a_video_file(start, namespace, observer, frames, tmp_path):
+    path = tmp_path / 'grey.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
+    for value in (20, 120, 220):
+        writer.write(np.full((48, 64, 3), value, np.uint8))
+    writer.release()
+    start('image_source', namespace, source=path, rate=20.0, loops=2, width=32)
+    assert observer.wait_for(lambda: len(frames) == 6)
+    values = [int(to_rgb(frame).mean()) for frame in frames]
+    assert values == [pytest.approx(value, abs=3) for value in (20, 120, 220) * 2]
+    assert {(frame.width, frame.height) for frame in frames} == {(32, 24)}
+
+
+def test_compressed_topic(start, namespace, observer):
+    frames = observer.listen(CompressedImage, 'image/compressed', RELIABLE)
+    start('image_source', namespace, frame_id_is_name=True)
+    assert observer.wait_for(lambda: frames)
+    assert frames[0].header.frame_id == 'cat'
+    original = photographs.photograph('cat').astype(int)
+    assert abs(to_rgb(frames[0]).astype(int) - original).mean() < 3
+
+
+def test_nothing_is_played_before_enough_subscribers(start, namespace, observer):
+    sent = observer.listen(Header, 'image_source/published')
+    process = start('image_source', namespace, loops=1, rate=20.0, wait_for_subscribers=2)
+    process.wait_for_log('publishing 6 pictures')
+    frames = observer.listen(Image, 'image', RELIABLE)
+    observer.spin(1.0)
+    assert not frames
+    assert not sent
+    observer.listen(Image, 'image', RELIABLE)
+    assert observer.wait_for(lambda: len(sent) == len(photographs.NAMES))
+
+
+def test_rate_changes_while_it_runs(start, namespace, observer, frames):
+    start('image_source', namespace, rate=2.0)
+    assert observer.wait_for(lambda: frames)
+    assert observer.set_parameter('rate', 40.0, 'image_source').successful
+    before = len(frames)
+    observer.spin(2.0)
+    assert len(frames) - before > 20
+    assert not observer.set_parameter('rate', -1.0, 'image_source').successful
+
+
+@pytest.mark.parametrize(('source', 'expected'), [
+    ('/nowhere', 'does not exist'), ('97', 'cannot be opened')])
+def test_a_source_that_is_not_there_ends_with_one_line(start, namespace, source, expected):
+    process = start('image_source', namespace, source=f"'{source}'")
+    assert process.process.wait(60) == 1
+    assert expected in process.log
+    assert 'Traceback' not in process.log
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_it_cleanly(start, namespace, observer, frames, number):
+    process = start('image_source', namespace)
+    assert observer.wait_for(lambda: frames)
+    assert process.stop(number) == 0
+    assert 'Traceback' not in process.log

@@ -1,0 +1,199 @@
+"""Transitions and parameters of the classifier, asked for over its services."""
+
+from cnn_perception.ros import parameters
+from cnn_perception.ros.image_messages import from_rgb
+import numpy as np
+import pytest
+from rcl_interfaces.msg import ParameterType
+from ros_harness import LATCHED
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Classification, LabelInfo
+
+SMALL = {'architecture': 'mobilenet_v3_small', 'weights': 'none'}
+
+
+def picture():
+    return from_rgb(np.full((48, 64, 3), 90, np.uint8), Header(frame_id='camera'))
+
+
+def classifies(observer):
+    answers = observer.listen(Classification, 'classifier/classification')
+    camera = observer.publisher(Image, 'image')
+    answers.clear()
+    return bool(observer.publish_until(camera, picture, lambda: answers, timeout=15.0))
+
+
+def is_silent(observer):
+    answers = observer.listen(Classification, 'classifier/classification')
+    camera = observer.publisher(Image, 'image')
+    answers.clear()
+    return not observer.publish_until(camera, picture, lambda: answers, timeout=1.5)
+
+
+def test_every_transition(start, namespace, observer):
+    process = start('classifier', namespace, autostart=False, **SMALL)
+    assert observer.state() == 'unconfigured'
+    assert observer.node.count_subscribers(f'{namespace}/image') == 0
+    assert observer.change_state('configure')
+    assert observer.state() == 'inactive'
+    assert is_silent(observer)
+    assert observer.change_state('activate')
+    assert observer.state() == 'active'
+    assert classifies(observer)
+    assert observer.change_state('deactivate')
+    assert observer.state() == 'inactive'
+    assert is_silent(observer)
+    assert observer.change_state('activate')
+    assert classifies(observer)
+    assert observer.change_state('deactivate')
+    assert observer.change_state('cleanup')
+    assert observer.state() == 'unconfigured'
+    assert observer.node.count_publishers(f'{namespace}/classifier/label_info') == 0
+    assert observer.change_state('configure')
+    assert observer.change_state('activate')
+    assert classifies(observer)
+    assert observer.change_state('shutdown_active')
+    assert observer.state() == 'finalized'
+    assert 'Traceback' not in process.log
+    assert process.stop() == 0
+
+
+@pytest.mark.parametrize(('wrong', 'cause'), [
+    ({'architecture': 'resnt18'}, 'Did you mean resnet18'),
+    ({'weights': '/nowhere/model.pth'}, "no file '/nowhere/model.pth'"),
+    ({'architecture': 'resnet18', 'weights': 'IMAGENET1K_V9'}, 'resnet18 has IMAGENET1K_V1'),
+    ({'labels': '/nowhere/names.txt'}, "no file '/nowhere/names.txt'"),
+    ({'device': 'gpu'}, "expected 'auto', 'cpu', 'cuda' or 'cuda:N'"),
+    ({'device': 'cuda:99'}, 'check nvidia-smi'),
+    ({'image_transport': 'theora'}, 'expected one of: raw, compressed'),
+    ({'class_id_format': 'number'}, 'expected one of: name, index'),
+    ({'input_size': [4, 4, 4]}, 'expected [height, width]'),
+])
+def test_configure_fails_with_its_cause_and_can_be_mended(
+        start, namespace, observer, wrong, cause):
+    process = start('classifier', namespace, **{**SMALL, **wrong})
+    process.wait_for_log('configure failed: ')
+    line = next(line for line in process.log.splitlines() if 'configure failed' in line)
+    assert cause in line
+    assert 'Traceback' not in process.log
+    assert observer.state() == 'unconfigured'
+    for name in wrong:
+        good = {**{row.name: row.default for row in parameters.CLASSIFIER}, **SMALL}[name]
+        assert observer.set_parameter(name, good).successful
+    assert observer.change_state('configure')
+    assert observer.change_state('activate')
+    assert classifies(observer)
+
+
+@pytest.mark.parametrize(('argument', 'expected'), [
+    ('top_k:=0', 'out of range'), ('top_k:=many', 'Wrong parameter type'),
+    ('score_threshold:=1.5', 'out of range')])
+def test_a_parameter_out_of_range_ends_the_start_with_one_line(
+        start, namespace, argument, expected):
+    process = start('classifier', namespace, '-p', argument, **SMALL)
+    assert process.process.wait(60) == 1
+    assert 'Traceback' not in process.log
+    assert 'not started' in process.log
+    assert argument.split(':')[0] in process.log
+
+
+def test_a_misspelt_parameter_is_warned_of(start, namespace):
+    process = start('classifier', namespace, archtecture='resnet18', **SMALL)
+    process.wait_for_log("'archtecture' is not one of this node's and has no effect; "
+                         'did you mean architecture?')
+
+
+def test_random_weights_are_announced(start, namespace):
+    start('classifier', namespace, **SMALL).wait_for_log('ITS ANSWERS MEAN NOTHING')
+
+
+def test_parameters_are_declared_as_the_table_says(watcher):
+    rows = {row.name: row for row in parameters.CLASSIFIER}
+    assert set(rows) <= set(watcher.list_parameters())
+    for descriptor in watcher.describe_parameters(list(rows)):
+        row = rows[descriptor.name]
+        assert descriptor.description == row.description
+        assert descriptor.description.endswith('.')
+        assert descriptor.type != ParameterType.PARAMETER_NOT_SET
+        assert descriptor.read_only == (row.when == parameters.START)
+        if row.choices:
+            assert all(choice in descriptor.additional_constraints for choice in row.choices)
+        if row.bounds:
+            [limits] = [*descriptor.integer_range, *descriptor.floating_point_range]
+            assert (limits.from_value, limits.to_value) == row.bounds
+
+
+@pytest.mark.parametrize('name', [
+    row.name for row in parameters.CLASSIFIER if row.when == parameters.UNCONFIGURED])
+def test_what_needs_a_configure_is_refused_while_active(watcher, name):
+    before = watcher.get_parameter(name)
+    value = next(row.default for row in parameters.CLASSIFIER if row.name == name)
+    result = watcher.set_parameter(name, value)
+    assert not result.successful
+    assert 'changes only while the node is unconfigured' in result.reason
+    assert f'{watcher.namespace}/classifier' in result.reason
+    assert watcher.get_parameter(name) == before
+
+
+@pytest.mark.parametrize(('name', 'value', 'reason'), [
+    ('top_k', 0, ''), ('score_threshold', 1.5, ''), ('top_k', 'five', ''),
+    ('class_id_format', 'number', 'expected one of: name, index'), ('autostart', False, '')])
+def test_wrong_values_are_refused_while_running(watcher, name, value, reason):
+    result = watcher.set_parameter(name, value)
+    assert not result.successful
+    assert reason in result.reason
+
+
+def test_live_parameters_take_effect(watcher):
+    answers = watcher.listen(Classification, 'classifier/classification')
+    camera = watcher.publisher(Image, 'image')
+
+    def answer_after(**changes):
+        for name, value in changes.items():
+            assert watcher.set_parameter(name, value).successful
+        watcher.spin(0.3)
+        answers.clear()
+        assert watcher.publish_until(camera, picture, lambda: answers)
+        return answers[-1].results
+
+    try:
+        assert len(answer_after(top_k=3)) == 3
+        assert len(answer_after(top_k=1000)) == 1000
+        assert sum(result.score for result in answer_after(top_k=1000)) == pytest.approx(1, abs=1e-4)
+        by_name = answer_after(top_k=2)
+        by_index = answer_after(class_id_format='index')
+        assert by_index[0].class_id.isdecimal()
+        assert by_index[0].class_id != by_name[0].class_id
+        threshold = (by_name[0].score + by_name[1].score) / 2
+        assert len(answer_after(score_threshold=threshold)) == 1
+        assert len(answer_after(score_threshold=1.0)) == 0
+        labels = watcher.listen(LabelInfo, 'classifier/label_info', LATCHED)
+        assert watcher.wait_for(lambda: labels and labels[-1].threshold == pytest.approx(1.0))
+    finally:
+        for name, value in {'top_k': 5, 'class_id_format': 'name', 'score_threshold': 0.0}.items():
+            assert watcher.set_parameter(name, value).successful
+
+
+def test_enable_drops_and_takes_up_the_subscription(watcher):
+    topic = f'{watcher.namespace}/image'
+    count = lambda: watcher.node.count_subscribers(topic)  # noqa: E731
+    assert watcher.wait_for(lambda: count() == 1)
+    assert watcher.set_parameter('enable', False).successful
+    assert watcher.wait_for(lambda: count() == 0)
+    assert is_silent(watcher)
+    assert watcher.set_parameter('enable', True).successful
+    assert watcher.wait_for(lambda: count() == 1)
+    assert classifies(watcher)
+
+
+def test_architecture_changes_between_cleanup_and_configure(start, namespace, observer):
+    process = start('classifier', namespace, **SMALL)
+    observer.wait_for_state('active')
+    assert observer.change_state('deactivate')
+    assert observer.change_state('cleanup')
+    assert observer.set_parameter('architecture', 'squeezenet1_1').successful
+    assert observer.change_state('configure')
+    assert observer.change_state('activate')
+    assert classifies(observer)
+    assert 'squeezenet1_1 ready in' in process.log
