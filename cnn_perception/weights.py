@@ -113,12 +113,12 @@ def from_torchvision(architecture: str, weights: str) -> tuple[nn.Module, str, A
     name = weights.rpartition('.')[2]
     if name == 'default':
         entry: Any = choices.DEFAULT
-    elif name in choices.__members__:
+    elif name in (known := [choice.name for choice in choices]):
         entry = choices[name]
     else:
-        near = difflib.get_close_matches(name, [*choices.__members__, 'default', 'none'], n=3)
+        near = difflib.get_close_matches(name, [*known, 'default', 'none'], n=3)
         raise ValueError(
-            f"weights are '{weights}', but {architecture} has {', '.join(choices.__members__)}"
+            f"weights are '{weights}', but {architecture} has {', '.join(known)}"
             + (f'; did you mean {" or ".join(near)}?' if near else '')
             + " (or give a file, 'default' or 'none')")
     try:

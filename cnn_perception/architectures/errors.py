@@ -27,8 +27,13 @@ def did_you_mean(word: str, candidates: Iterable[str], limit: int = 5) -> str:
     by_plain: dict[str, str] = {}
     for candidate in candidates:
         by_plain.setdefault(plain(candidate), candidate)
-    near = difflib.get_close_matches(plain(str(word)), by_plain, n=limit, cutoff=0.6)
-    return f' Did you mean {", ".join(by_plain[name] for name in near)}?' if near else ''
+    wanted = plain(str(word))
+    near = difflib.get_close_matches(wanted, by_plain, n=limit, cutoff=0.6)
+    # Close matches miss words cut short or spelt out, as in convolution for conv.
+    near += [name for name in by_plain if name not in near and len(wanted) > 2 and len(name) > 2
+             and (name.startswith(wanted) or wanted.startswith(name))]
+    chosen = ', '.join(by_plain[name] for name in near[:limit])
+    return f' Did you mean {chosen}?' if chosen else ''
 
 
 def shape_text(shape: Iterable[int]) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -182,34 +181,37 @@ def _same(operation: Operation, field: MapField) -> MapField:
     return field
 
 
-_RULES: dict[Any, Callable[[Operation, MapField], MapField]] = {
-    **dict.fromkeys((
-        aten.alias, aten.clone, aten.detach, aten._to_copy, aten.expand, aten.lift_fresh,
-        aten.channel_shuffle, aten.native_channel_shuffle, aten.copy_, aten.native_dropout, aten.hardswish,
-        aten.hardswish_, aten._prelu_kernel), _same),
-    **dict.fromkeys((aten.convolution, aten.max_pool2d_with_indices, aten.avg_pool2d), _slide),
-    **dict.fromkeys((aten._adaptive_avg_pool2d, aten.adaptive_max_pool2d), _adaptive_pool),
-    **dict.fromkeys((aten.mean, aten.sum, aten.amax, aten.amin, aten.var, aten.var_mean,
-                     aten.linalg_vector_norm), _reduction),
-    **dict.fromkeys((aten._softmax, aten._safe_softmax, aten._log_softmax), _softmax),
-    **dict.fromkeys((aten.native_batch_norm, aten.cudnn_batch_norm), _batch_norm),
-    aten.native_layer_norm: _layer_norm,
-    aten.native_group_norm: _group_norm,
-    aten.cat: _concatenation,
-    aten.constant_pad_nd: _pad,
-    aten.slice: _slice,
-    **dict.fromkeys((aten.split, aten.split_with_sizes), _split),
-    **dict.fromkeys((aten.select, aten.unbind), _select),
-    **dict.fromkeys((aten.permute, aten.transpose, aten.t), _permute),
-    **dict.fromkeys((aten.view, aten._unsafe_view, aten.unsqueeze, aten.squeeze), _reshape),
-}
+_Rule = Callable[[Operation, MapField], MapField]
+_SeparateRule = Callable[[Operation, Sequence[MapField | None]], MapField]
 
-_SEPARATE_RULES: dict[Any, Callable[[Operation, Sequence[MapField | None]], MapField]] = {
-    **dict.fromkeys((aten.mm, aten.addmm, aten.bmm, aten.baddbmm), _product),
-    **dict.fromkeys((aten._scaled_dot_product_flash_attention_for_cpu,
-                     aten._scaled_dot_product_flash_attention,
-                     aten._scaled_dot_product_efficient_attention), _attention),
+_NAMES: dict[_Rule, str] = {
+    _same: 'alias clone detach _to_copy expand lift_fresh copy_ native_dropout channel_shuffle '
+           'native_channel_shuffle hardswish hardswish_ _prelu_kernel',
+    _slide: 'convolution max_pool2d_with_indices avg_pool2d',
+    _adaptive_pool: '_adaptive_avg_pool2d adaptive_max_pool2d',
+    _reduction: 'mean sum amax amin var var_mean linalg_vector_norm',
+    _softmax: '_softmax _safe_softmax _log_softmax',
+    _batch_norm: 'native_batch_norm cudnn_batch_norm',
+    _layer_norm: 'native_layer_norm',
+    _group_norm: 'native_group_norm',
+    _concatenation: 'cat',
+    _pad: 'constant_pad_nd',
+    _slice: 'slice',
+    _split: 'split split_with_sizes',
+    _select: 'select unbind',
+    _permute: 'permute transpose t',
+    _reshape: 'view _unsafe_view unsqueeze squeeze',
 }
+_SEPARATE_NAMES: dict[_SeparateRule, str] = {
+    _product: 'mm addmm bmm baddbmm',
+    _attention: '_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention '
+                '_scaled_dot_product_efficient_attention',
+}
+# Not every version of PyTorch has each of them.
+_RULES = {getattr(aten, name): rule for rule, names in _NAMES.items()
+          for name in names.split() if hasattr(aten, name)}
+_SEPARATE_RULES = {getattr(aten, name): rule for rule, names in _SEPARATE_NAMES.items()
+                   for name in names.split() if hasattr(aten, name)}
 
 
 def field_after(operation: Operation, fields: Sequence[MapField | None]) -> MapField:
@@ -219,8 +221,9 @@ def field_after(operation: Operation, fields: Sequence[MapField | None]) -> MapF
     fields has one entry for each of the operation's input tensors, None for weights and other
     constants; at least one is a field.
     """
-    if operation.packet in _SEPARATE_RULES:
-        return _SEPARATE_RULES[operation.packet](operation, fields)
+    separate = _SEPARATE_RULES.get(operation.packet)
+    if separate is not None:
+        return separate(operation, fields)
     present = [field for field in fields if field is not None]
     field = present[0]
     for other in present[1:]:

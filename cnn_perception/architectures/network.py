@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 import math
+import re
 from typing import Any
 
 import torch
@@ -18,10 +19,11 @@ from .errors import ArchitectureError, did_you_mean, shape_text, shown
 from .layer_keys import CLASSES
 from .layer_types import LAYER_TYPES, LayerType, Shape
 
-__all__ = ['LayeredNetwork', 'build_network', 'normal_layer']
+__all__ = ['LayeredNetwork', 'build_network', 'given_names', 'layer_name', 'normal_layer']
 
 _MOST_LAYERS = 10_000
 _MOST_VALUES = 2 ** 31
+_TOPIC_NAME = re.compile('[A-Za-z][A-Za-z0-9_]{0,99}')
 _ONCE = ('flatten', 'global_average_pool')
 
 
@@ -106,22 +108,45 @@ def _read_options(layer: Mapping[str, Any], classes: int) -> dict[str, Any]:
     return options
 
 
-def _name(layer: Mapping[str, Any], counts: Counter[str], taken: Mapping[str, Any]) -> str:
+def layer_name(layer: Mapping[str, Any], counts: Counter[str], given: set[str]) -> Any:
+    """
+    Return a layer's name: its own, or its type and number, conv1, conv2, ...
+
+    counts holds the numbers so far and is brought up to date; given are the names of other layers,
+    which an unnamed layer avoids.
+    """
     prefix = LAYER_TYPES[layer['type']].prefix or layer['type']
     counts[prefix] += 1
+    if 'name' in layer:
+        return layer['name']
     # Most networks flatten once: that layer is called flatten, as in the lectures' tables.
-    once = layer['type'] in _ONCE and counts[prefix] == 1
-    name = layer.get('name', prefix if once else f'{prefix}{counts[prefix]}')
-    if not isinstance(name, str) or not name.isidentifier():
+    name = prefix if layer['type'] in _ONCE and counts[prefix] == 1 else None
+    while name is None or name in given:
+        name = f'{prefix}{counts[prefix]}'
+        counts[prefix] += name in given
+    return name
+
+
+def given_names(layers: Sequence[Any]) -> set[str]:
+    """Return the names that layers are given anywhere, for the unnamed ones to avoid."""
+    names: set[str] = set()
+    for layer in layers:
+        contents = [layer, *layer.values()] if isinstance(layer, Mapping) else []
+        names.update(one['name'] for one in contents
+                     if isinstance(one, Mapping) and isinstance(one.get('name'), str))
+    return names
+
+
+def _check_name(name: Any, taken: Mapping[str, Any]) -> None:
+    if not isinstance(name, str) or not _TOPIC_NAME.fullmatch(name) or '__' in name:
         raise ArchitectureError(
-            f'got the name {shown(name)}, expected letters, digits and underscores, as it becomes '
-            'the name of a topic')
+            f'got the name {shown(name)}, expected letters, digits and single underscores, a '
+            'letter first, as it becomes the name of a topic')
     if name in taken:
         raise ArchitectureError(f'the name {name} is taken by an earlier layer: give another')
     if hasattr(LayeredNetwork, name) or name in ('training', 'input_shape', 'classes'):
         raise ArchitectureError(
             f'the name {name} means something to PyTorch already: give another, {name}_1 say')
-    return name
 
 
 def build_network(layers: Sequence[Any], input_shape: tuple[int, int, int],
@@ -151,13 +176,15 @@ def _build(layers: Sequence[Any], input_shape: tuple[int, int, int],
            classes: int) -> OrderedDict[str, nn.Module]:
     modules: OrderedDict[str, nn.Module] = OrderedDict()
     counts: Counter[str] = Counter()
+    given = given_names(layers)
     shape: Shape = input_shape
     for index, layer in enumerate(layers):
         where = f'layer {index}'
         try:
             layer = normal_layer(layer)
             where += f' ({layer["type"]})'
-            name = _name(layer, counts, modules)
+            name = layer_name(layer, counts, given)
+            _check_name(name, modules)
             where = f'layer {index}, {name} ({layer["type"]})'
             options = _read_options(layer, classes)
             modules[name], shape = LAYER_TYPES[layer['type']].build(shape, options)

@@ -6,13 +6,14 @@ A variation rewrites a list of layers, so that it applies to every own and every
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .blocks import ACTIVATIONS
 from .errors import ArchitectureError, shown
-from .network import normal_layer
+from .network import given_names, layer_name, normal_layer
 
 __all__ = ['DOWNSAMPLING', 'Variation', 'vary']
 
@@ -61,6 +62,9 @@ def vary(layers: Sequence[Any], variation: Variation) -> list[dict[str, Any]]:
     ArchitectureError for a layer that has no normal form.
     """
     rest = [_normal(index, layer) for index, layer in enumerate(layers)]
+    if variation == Variation():
+        return rest
+    rest = _named(rest)
     activation = next((layer['type'] for layer in rest if layer['type'] in ACTIVATIONS), 'relu')
     if variation.downsampling == 'strided_conv':
         rest = [part for layer in rest for part in _unpooled(layer, activation)]
@@ -75,12 +79,13 @@ def vary(layers: Sequence[Any], variation: Variation) -> list[dict[str, Any]]:
         result.append(layer)
         if layer['type'] in ACTIVATIONS and pending is not None:
             if variation.conv_1x1 and pending.get('kernel') not in (1, [1, 1], (1, 1)):
-                mixing = {'type': 'conv', 'channels': 'same', 'kernel': 1}
-                if 'name' in pending:
-                    mixing['name'] = f'{pending["name"]}_1x1'
-                result += [*_normalised(mixing, variation.batchnorm), {'type': layer['type']}]
+                name = f'{pending["name"]}_1x1'
+                mixing = {'type': 'conv', 'name': name, 'channels': 'same', 'kernel': 1}
+                result += [*_normalised(mixing, variation.batchnorm),
+                           {'type': layer['type'], 'name': f'{name}_{layer["type"]}'}]
             if variation.channel_dropout:
-                result.append({'type': 'channel_dropout', 'p': variation.channel_dropout})
+                result.append({'type': 'channel_dropout', 'p': variation.channel_dropout,
+                               'name': f'{pending["name"]}_channel_dropout'})
         if layer['type'] in ACTIVATIONS or layer['type'] == 'flatten':
             pending = None
     return result
@@ -93,11 +98,19 @@ def _normal(index: int, layer: Any) -> dict[str, Any]:
         raise ArchitectureError(f'layer {index}: {error}') from None
 
 
+def _named(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Name every layer, so that a layer keeps its name whatever a variation adds around it."""
+    counts: Counter[str] = Counter()
+    given = given_names(layers)
+    return [{**layer, 'name': layer_name(layer, counts, given)} for layer in layers]
+
+
 def _normalised(layer: dict[str, Any], batchnorm: bool) -> list[dict[str, Any]]:
     if not batchnorm:
         return [layer]
     # The normalisation subtracts the mean, and a bias with it.
-    return [{**layer, 'bias': False}, {'type': 'batchnorm'}]
+    return [{**layer, 'bias': False},
+            {'type': 'batchnorm', 'name': f'{layer["name"]}_bn'}]
 
 
 def _unpooled(layer: dict[str, Any], activation: str) -> list[dict[str, Any]]:
@@ -105,9 +118,7 @@ def _unpooled(layer: dict[str, Any], activation: str) -> list[dict[str, Any]]:
         return [layer]
     kernel = layer.get('kernel', 2)
     stride = layer.get('stride', 'kernel')
-    conv = {'type': 'conv', 'channels': 'same', 'kernel': kernel,
+    conv = {'type': 'conv', 'name': layer['name'], 'channels': 'same', 'kernel': kernel,
             'stride': kernel if stride == 'kernel' else stride,
             'padding': layer.get('padding', 0)}
-    if 'name' in layer:
-        conv['name'] = layer['name']
-    return [conv, {'type': activation}]
+    return [conv, {'type': activation, 'name': f'{layer["name"]}_{activation}'}]

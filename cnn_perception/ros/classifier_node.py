@@ -161,6 +161,9 @@ class ClassifierNode(LifecycleNode):
             self._subscribe()
 
     def _report(self, problem: str) -> None:
+        if not self.context.ok():
+            # The process is ending: a last answer had nobody left to go to.
+            return
         self.get_logger().error(f'a frame was lost: {problem}',
                                 throttle_duration_sec=WARNING_PERIOD)
 

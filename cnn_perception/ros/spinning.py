@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import signal
 import sys
 
 import rclpy
@@ -37,11 +38,21 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
+        # A second Ctrl-C, or the launcher's beside the terminal's, must not break the clean-up.
+        ignore_signals()
         if node is not None:
             stop = getattr(node, 'stop', None)
             if stop is not None:
                 stop()
             node.destroy_node()
         rclpy.try_shutdown()
+        # rclpy has put the handlers back that were there before it.
+        ignore_signals()
         sys.stdout.flush()
     return 0
+
+
+def ignore_signals() -> None:
+    """Let SIGINT and SIGTERM pass without effect, for a process that is ending anyway."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

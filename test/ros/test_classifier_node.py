@@ -1,6 +1,7 @@
 """The classifier in a process of its own, fed and watched over a real DDS."""
 
 import signal
+import time
 
 from cnn_perception.classifier import Classifier
 from cnn_perception.photographs import photograph
@@ -213,4 +214,14 @@ def test_signals_end_the_process_cleanly(start, namespace, observer, number):
     for _ in range(10):
         camera.publish(from_rgb(np.zeros((480, 640, 3), np.uint8), header(1)))
     assert process.stop(number) == 0
+    assert 'Traceback' not in process.log
+
+
+def test_impatient_signals_end_it_cleanly_too(start, namespace, observer):
+    process = start('classifier', namespace, architecture='mobilenet_v3_small', weights='none')
+    observer.wait_for_state('active')
+    for _ in range(5):
+        process.process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    assert process.process.wait(20) == 0
     assert 'Traceback' not in process.log

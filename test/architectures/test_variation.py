@@ -1,0 +1,79 @@
+"""The options of own networks: 1x1, strided convolutions, batch normalisation, channel dropout."""
+
+from __future__ import annotations
+
+from cnn_perception.architectures import create, input_shape, names, source, Variation
+from cnn_perception.architectures.layer_table import describe
+from cnn_perception.architectures.variation import vary
+import pytest
+import torch
+
+OWN = [name for name in names() if source(name) == 'own']
+VARIATIONS = [
+    Variation(batchnorm=True), Variation(downsampling='strided_conv'),
+    Variation(channel_dropout=0.25), Variation(conv_1x1=True),
+    Variation(True, 'strided_conv', 0.1, True)]
+
+
+@pytest.mark.parametrize('variation', VARIATIONS, ids=str)
+@pytest.mark.parametrize('name', [name for name in OWN if name != 'alexnet_2012'])
+def test_every_own_network_takes_every_option(name: str, variation: Variation) -> None:
+    network = create(name, num_classes=5, variation=variation).train()
+    scores = network(torch.rand(2, *input_shape(name)))
+    assert scores.shape == (2, 5)
+    scores.sum().backward()
+
+
+def _kinds(name: str, variation: Variation) -> list[str]:
+    return [type(part).__name__ for part in create(name, variation=variation)]
+
+
+def test_nothing_changes_by_default() -> None:
+    assert _kinds('lenet5_relu', Variation()) == [
+        'Conv2d', 'ReLU', 'MaxPool2d', 'Conv2d', 'ReLU', 'MaxPool2d', 'Flatten', 'Linear', 'ReLU',
+        'Linear']
+
+
+@pytest.mark.parametrize('variation, first_block', [
+    (Variation(batchnorm=True), ['Conv2d', 'BatchNorm2d', 'ReLU', 'MaxPool2d']),
+    (Variation(downsampling='strided_conv'), ['Conv2d', 'ReLU', 'Conv2d', 'ReLU']),
+    (Variation(channel_dropout=0.5), ['Conv2d', 'ReLU', 'Dropout2d', 'MaxPool2d']),
+    (Variation(conv_1x1=True), ['Conv2d', 'ReLU', 'Conv2d', 'ReLU', 'MaxPool2d']),
+])
+def test_what_an_option_adds(variation: Variation, first_block: list[str]) -> None:
+    assert _kinds('lenet5_relu', variation)[:len(first_block)] == first_block
+
+
+def test_strided_convolutions_shrink_as_the_pooling_did() -> None:
+    plain = describe('alexnet_2012')
+    network = create('alexnet_2012', variation=Variation(downsampling='strided_conv'))
+    strided = describe(network)
+    assert 'MaxPool2d' not in {row.kind for row in strided.rows}
+    pool, conv = plain['pool5'], strided['pool5']
+    assert conv.kind == 'Conv2d'
+    assert (conv.kernel, conv.stride, conv.output_shape, conv.receptive_field) == (
+        pool.kernel, pool.stride, pool.output_shape, pool.receptive_field)
+    assert conv.parameters == 256 * 256 * 9 + 256
+
+
+def test_normalised_convolutions_have_no_bias() -> None:
+    network = create('lenet5', variation=Variation(batchnorm=True, conv_1x1=True))
+    convolutions = [part for part in network if isinstance(part, torch.nn.Conv2d)]
+    assert [part.kernel_size for part in convolutions] == [(5, 5), (1, 1), (5, 5), (1, 1)]
+    assert all(part.bias is None for part in convolutions)
+
+
+def test_layers_keep_their_names() -> None:
+    everything = VARIATIONS[-1]
+    plain = [name for name, part in create('lenet5').named_children()]
+    varied = [name for name, part in create('lenet5', variation=everything).named_children()]
+    assert set(plain) < set(varied)
+    assert varied[:12] == [
+        'conv1', 'conv1_bn', 'tanh1', 'conv1_1x1', 'conv1_1x1_bn', 'conv1_1x1_tanh',
+        'conv1_channel_dropout', 'pool1', 'pool1_bn', 'pool1_tanh', 'pool1_1x1', 'pool1_1x1_bn']
+
+
+def test_what_is_there_already_is_not_added_again() -> None:
+    layers = [{'conv': {'channels': 2, 'kernel': 1}}, 'batchnorm', 'relu']
+    varied = vary(layers, Variation(batchnorm=True, conv_1x1=True))
+    assert [layer['type'] for layer in varied] == ['conv', 'batchnorm', 'relu']

@@ -1,0 +1,124 @@
+"""Preprocessing against the transforms that the weights were published with."""
+
+from cnn_perception import photographs
+from cnn_perception.preprocess import (
+    from_timm, from_torchvision, override, plain, Preprocessing, Preprocessor)
+import numpy as np
+from PIL import Image
+import pytest
+import timm
+import timm.data
+import torch
+import torchvision.models
+
+CPU = torch.device('cpu')
+SIZES = [(300, 451), (451, 300), (224, 224), (256, 256), (100, 150), (1080, 1920), (231, 997)]
+
+
+def picture(height, width):
+    """Return a photograph's own pixels at any size."""
+    rgb = photographs.photograph('palace')
+    return np.asarray(Image.fromarray(rgb).resize((width, height)))
+
+
+def levels(first, second, std):
+    """Return the differences of two normalised tensors in grey levels of 0 to 255."""
+    return ((first - second).abs() * torch.tensor(std).view(-1, 1, 1) * 255.0)
+
+
+def assert_close(difference):
+    """Pillow and torch round in other places: one grey level, two in rare bicubic pixels."""
+    assert difference.max() <= 2.01
+    assert (difference > 1.01).float().mean() < 0.001
+    assert difference.mean() < 0.05
+
+
+TORCHVISION = {name: torchvision.models.get_model_weights(name).DEFAULT for name in
+               torchvision.models.list_models(module=torchvision.models)}
+
+
+@pytest.mark.parametrize('name', TORCHVISION)
+def test_equals_torchvision_closely(name):
+    weights = TORCHVISION[name]
+    preprocessing = from_torchvision(weights)
+    rgb = picture(300, 451)
+    [values] = Preprocessor(preprocessing, CPU)([rgb])
+    expected = weights.transforms()(Image.fromarray(rgb))
+    assert values.shape == expected.shape
+    difference = levels(values, expected, preprocessing.std)
+    assert_close(difference)
+
+
+@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('interpolation', ['bilinear', 'bicubic'])
+def test_any_size_equals_closely(size, interpolation):
+    mode = torchvision.transforms.InterpolationMode(interpolation)
+    weights = torchvision.models.ResNet18_Weights.DEFAULT.transforms
+    transform = type(weights())(crop_size=224, resize_size=256, interpolation=mode)
+    preprocessing = Preprocessing(256, (224, 224), interpolation)
+    rgb = picture(*size)
+    [values] = Preprocessor(preprocessing, CPU)([rgb])
+    difference = levels(values, transform(Image.fromarray(rgb)), preprocessing.std)
+    assert_close(difference)
+
+
+@pytest.mark.parametrize('name', ['tf_efficientnet_lite0', 'convnext_atto', 'mobilenetv3_small_050',
+                                  'resnet10t', 'regnetx_002'])
+def test_equals_timm_closely(name):
+    module = timm.create_model(name)
+    preprocessing = from_timm(module)
+    transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=module))
+    rgb = picture(300, 451)
+    [values] = Preprocessor(preprocessing, CPU)([rgb])
+    assert_close(levels(values, transform(Image.fromarray(rgb)), preprocessing.std))
+
+
+def test_exact_numbers_without_a_resize():
+    frame = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    [values] = Preprocessor(Preprocessing((2, 2), (2, 2), mean=(0.5,) * 3, std=(0.25,) * 3),
+                            CPU)([frame])
+    expected = (torch.from_numpy(frame).permute(2, 0, 1) / 255.0 - 0.5) / 0.25
+    torch.testing.assert_close(values, expected)
+
+
+def test_a_small_picture_is_padded_with_black():
+    frame = np.full((2, 2, 3), 255, np.uint8)
+    [values] = Preprocessor(Preprocessing((2, 2), (4, 4), mean=(0.0,) * 3, std=(1.0,) * 3),
+                            CPU)([frame])
+    expected = torch.zeros(3, 4, 4)
+    expected[:, 1:3, 1:3] = 1.0
+    torch.testing.assert_close(values, expected)
+
+
+def test_grey_networks_get_luma():
+    frame = np.zeros((1, 3, 3), np.uint8)
+    frame[0, 0, 0] = frame[0, 1, 1] = frame[0, 2, 2] = 255
+    [values] = Preprocessor(Preprocessing((1, 3), (1, 3), mean=(0.0,), std=(1.0,)), CPU)([frame])
+    expected = [76, 150, 29]
+    assert (values[0, 0] * 255).round().tolist() == expected
+    assert np.asarray(Image.fromarray(frame).convert('L'))[0].tolist() == expected
+
+
+def test_a_read_only_frame_is_accepted_and_left_alone():
+    frame = picture(300, 400)
+    frame.flags.writeable = False
+    assert Preprocessor(plain((3, 32, 32)), CPU)([frame]).shape == (1, 3, 32, 32)
+
+
+def test_overrides():
+    base = Preprocessing(256, (224, 224))
+    assert override(base) == base
+    smaller = override(base, input_size=(112, 112))
+    assert (smaller.resize, smaller.crop) == (128, (112, 112))
+    assert override(base, mean=(0.1,) * 3, std=(0.2,) * 3).mean == (0.1,) * 3
+    assert override(plain((1, 28, 28)), input_size=(14, 28)).resize == (14, 28)
+    with pytest.raises(ValueError, match=r'expected \[height, width\]'):
+        override(base, input_size=(1, 2, 3))
+
+
+@pytest.mark.parametrize(('fields', 'message'), [
+    ({'interpolation': 'cubic'}, "'bicubic'"), ({'mean': (0.5,)}, 'mean has 1 and std 3'),
+    ({'std': (0.0, 1.0, 1.0)}, 'positive'), ({'crop': (0, 224)}, 'at least 1 pixel')])
+def test_nonsense_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        Preprocessing(**{'resize': 256, 'crop': (224, 224), **fields})

@@ -1,0 +1,178 @@
+"""Weights, checkpoints, labels and devices: what is taken, and how the rest is refused."""
+
+import json
+import os
+import pickle
+
+from cnn_perception import architectures, checkpoints
+from cnn_perception.devices import resolve_device
+from cnn_perception.labels import imagenet_names, load_labels, make_unique
+from cnn_perception.weights import load_network
+import pytest
+import safetensors.torch
+import torch
+
+SMALL = 'squeezenet1_1'
+
+
+def saved(path, wrap=lambda state: state, **options):
+    state = architectures.create(SMALL, **options).state_dict()
+    torch.save(wrap(state), path)
+    return state
+
+
+@pytest.mark.parametrize('wrap', [
+    lambda state: state, lambda state: {'state_dict': state, 'epoch': 3},
+    lambda state: {'model': state}, lambda state: {f'module.{k}': v for k, v in state.items()},
+    lambda state: {'state_dict': {f'_orig_mod.{k}': v for k, v in state.items()}}])
+def test_checkpoints_of_usual_forms(tmp_path, wrap):
+    state = saved(tmp_path / 'net.pth', wrap)
+    network = load_network(SMALL, str(tmp_path / 'net.pth'))
+    assert network.trained
+    assert str(tmp_path / 'net.pth') in network.weights
+    for name, value in network.module.state_dict().items():
+        torch.testing.assert_close(value, state[name])
+
+
+def test_safetensors_with_another_number_of_classes_and_labels(tmp_path):
+    state = architectures.create(SMALL, num_classes=3).state_dict()
+    safetensors.torch.save_file(state, tmp_path / 'net.safetensors')
+    (tmp_path / 'names.txt').write_text('left\nstraight\nright\n')
+    network = load_network(SMALL, str(tmp_path / 'net.safetensors'),
+                           label_file=str(tmp_path / 'names.txt'))
+    assert network.labels == ('left', 'straight', 'right')
+    without = load_network(SMALL, str(tmp_path / 'net.safetensors'))
+    assert without.labels == ('class_0', 'class_1', 'class_2')
+
+
+class Harmful:
+    def __reduce__(self):
+        return os.system, ('touch harmed',)
+
+
+def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({'state_dict': Harmful()}, 'evil.pth')
+    with open('plain.pth', 'wb') as file:
+        pickle.dump(Harmful(), file)
+    for name in ('evil.pth', 'plain.pth'):
+        with pytest.raises(ValueError, match='weights: '):
+            load_network(SMALL, name)
+    assert not (tmp_path / 'harmed').exists()
+
+
+def test_a_whole_model_is_refused_with_the_remedy(tmp_path):
+    torch.save(architectures.create(SMALL), tmp_path / 'model.pth')
+    with pytest.raises(ValueError, match=r'torch\.save\(model\.state_dict\(\), path\)'):
+        load_network(SMALL, str(tmp_path / 'model.pth'))
+
+
+@pytest.mark.parametrize(('name', 'content'), [
+    ('cut.pth', b'PK\x03\x04 not a zip'), ('empty.pth', b''), ('noise.pt', bytes(range(256))),
+    ('cut.safetensors', b'\xff' * 20), ('empty.safetensors', b'')])
+def test_damaged_files_are_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=name):
+        load_network(SMALL, str(tmp_path / name))
+
+
+def test_a_foreign_state_dict_is_refused_with_what_differs(tmp_path):
+    torch.save(architectures.create('resnet18').state_dict(), tmp_path / 'net.pth')
+    with pytest.raises(ValueError, match=r'tensors missing .*tensors unexpected'):
+        load_network(SMALL, str(tmp_path / 'net.pth'))
+    torch.save({'lr': 0.1}, tmp_path / 'other.pth')
+    with pytest.raises(ValueError, match="'lr' .* is not a tensor"):
+        load_network(SMALL, str(tmp_path / 'other.pth'))
+
+
+def test_head_size_reads_the_classes_of_convolutional_and_linear_heads():
+    for name in (SMALL, 'resnet18', 'mobilenet_v3_small', 'efficientnet_lite0'):
+        module = architectures.create(name)
+        assert checkpoints.head_size(module, module.state_dict()) is None
+        other = architectures.create(name, num_classes=7)
+        assert checkpoints.head_size(module, other.state_dict()) == 7
+
+
+def test_torchvision_weights_by_name():
+    with pytest.raises(ValueError, match=r'resnet18 has IMAGENET1K_V1; did you mean IMAGENET1K_V1'):
+        load_network('resnet18', 'IMAGENET1K_V2')
+
+
+def test_a_failed_download_says_where_the_file_goes(tmp_path, monkeypatch):
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setenv('https_proxy', 'http://127.0.0.1:9')
+    with pytest.raises(ValueError, match=r'could not be downloaded .* put the file into '
+                                         f'{tmp_path}.*give its path'):
+        load_network(SMALL, 'default')
+
+
+def test_torchvision_weights_come_from_the_cache(tmp_path, monkeypatch):
+    """A file with the published name is taken; its content is checked by its hash."""
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    cache = tmp_path / 'hub' / 'checkpoints'
+    cache.mkdir(parents=True)
+    state = saved(cache / 'squeezenet1_1-b8a52dc0.pth')
+    network = load_network(SMALL, 'IMAGENET1K_V1')
+    assert network.weights == 'SqueezeNet1_1_Weights.IMAGENET1K_V1'
+    torch.testing.assert_close(network.module.state_dict()['features.0.weight'],
+                               state['features.0.weight'])
+
+
+def test_none_is_not_trained():
+    network = load_network(SMALL, 'none')
+    assert not network.trained
+    assert len(network.labels) == 1000
+
+
+def test_lecture_networks_take_none_or_a_file():
+    assert load_network('lenet5', 'none').preprocessing.channels == 1
+    with pytest.raises(ValueError, match="no published weights 'default'"):
+        load_network('lenet5', 'default')
+
+
+def test_imagenet_names_are_unique_and_in_order():
+    names = imagenet_names()
+    assert len(names) == len(set(names)) == 1000
+    assert (names[0], names[134], names[517], names[999]) == (
+        'tench', 'crane bird', 'crane', 'toilet tissue')
+
+
+def test_names_used_twice_get_their_index():
+    assert make_unique(['crane', 'cat', 'crane']) == ('crane (0)', 'cat', 'crane (2)')
+    with pytest.raises(ValueError, match='ambiguous'):
+        make_unique(['crane', 'crane', 'crane (0)'])
+
+
+@pytest.mark.parametrize(('name', 'text'), [
+    ('names.txt', 'a\nb\nc\n\n'), ('names.json', json.dumps(['a', 'b', 'c'])),
+    ('names.yaml', '0: a\n2: c\n1: b\n'), ('names.json', json.dumps({'0': 'a', '1': 'b', '2': 'c'}))])
+def test_label_files(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    assert load_labels(tmp_path / name, 3) == ('a', 'b', 'c')
+
+
+@pytest.mark.parametrize(('name', 'text', 'message'), [
+    ('n.txt', 'a\nb\n', 'names 2 classes, but the network has 3'),
+    ('n.json', '{"0": "a", "5": "b"}', 'without gaps'), ('n.json', '{', 'cannot be read'),
+    ('n.yaml', 'a: b', 'must be class indices'), ('n.yaml', '7', 'expected a list')])
+def test_wrong_label_files(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_labels(tmp_path / name, 3)
+
+
+def test_devices():
+    assert resolve_device('cpu')[0] == torch.device('cpu')
+    device, reason = resolve_device('auto')
+    assert device.type == ('cuda' if torch.cuda.is_available() else 'cpu')
+    assert device.type in reason
+    for name in ('gpu', 'cuda:', 'cuda:x', 'CUDA', ''):
+        with pytest.raises(ValueError, match="expected 'auto', 'cpu', 'cuda' or 'cuda:N'"):
+            resolve_device(name)
+    with pytest.raises(ValueError, match='check nvidia-smi'):
+        resolve_device('cuda:99')
+
+
+@pytest.mark.gpu
+def test_auto_takes_the_gpu():
+    assert resolve_device('auto')[0] == torch.device('cuda', 0)
