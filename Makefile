@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 export LD_LIBRARY_PATH := $(CURDIR)/.venv/lib:$(LD_LIBRARY_PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test test-gpu lint types package check lock clean
+.PHONY: help environment demo test test-gpu lint types package check tables lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ package: environment  ## colcon build, then start the built nodes
 	@$(RUN) environment/check_package.py
 
 check: lint types test package  ## everything that continuous integration runs
+
+tables: environment  ## write the parameter tables into README.md
+	@$(RUN) environment/write_tables.py
 
 lock: environment  ## pin the newest versions in environment/*.txt
 	@cd environment && for name in jazzy kilted sourced-numpy1 sourced-numpy2; do \

@@ -45,7 +45,7 @@ def jpeg_size(raw: bytes) -> tuple[int, int]:
 
 
 def png_size(raw: bytes) -> tuple[int, int]:
-    """Return (width, height) of a whole PNG (W3C PNG, clause 5): every chunk's check sum is right."""
+    """Return (width, height) of a PNG (W3C PNG, clause 5) with every check sum right."""
     view, position, kind = memoryview(raw), len(PNG_SIGNATURE), b''
     while kind != b'IEND':
         length = int.from_bytes(view[position:position + 4], 'big')

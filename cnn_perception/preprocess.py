@@ -57,7 +57,7 @@ class Preprocessing:
 
     @property
     def channels(self) -> int:
-        """Number of input channels: 3 (RGB) or 1 (grey)."""
+        """Return the number of input channels: 3 (RGB) or 1 (grey)."""
         return len(self.mean)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:

@@ -100,7 +100,7 @@ def host_numpy_major() -> int:
 def fingerprint(lock: Path, sourced: Path | None) -> str:
     """Hash everything that decides what `.venv` must contain."""
     digest = hashlib.sha256()
-    sources = [lock, HERE / 'uv.txt', *sorted(HERE.glob('*.py')),
+    sources = [lock, HERE / 'uv.txt', HERE / 'set_up.py', HERE / 'build_interfaces.py',
                *sorted(path for path in (HERE / 'vision_msgs').rglob('*') if path.is_file())]
     for path in sources:
         digest.update(path.name.encode() + path.read_bytes())

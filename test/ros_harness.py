@@ -1,4 +1,4 @@
-"""Real processes and a real DDS for tests: nodes started as a user starts them, and an observer."""
+"""Real processes and a real DDS for tests: nodes as a user starts them, and an observer."""
 
 from __future__ import annotations
 

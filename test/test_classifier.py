@@ -32,7 +32,7 @@ def reference_transform(architecture, module):
 
 @pytest.fixture(scope='module')
 def lite0_reference(lite0):
-    """The same weights in timm's own network, with timm's own transform."""
+    """Put the same weights into timm's own network, with timm's own transform."""
     module = timm.create_model('tf_efficientnet_lite0').eval()
     module.load_state_dict(lite0.network.module.state_dict(), strict=True)
     transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=module))

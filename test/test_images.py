@@ -7,7 +7,6 @@ from typing import Any
 import warnings
 import zlib
 
-from cnn_perception import images
 from cnn_perception.image_files import PNG_SIGNATURE
 from cnn_perception.images import decode, decode_compressed, ENCODINGS, ImageError
 import cv2
@@ -274,8 +273,8 @@ def test_trailing_bytes_and_thumbnails_do_not_hide_the_end() -> None:
 
 
 def header(width: int, height: int) -> bytes:
-    return PNG_SIGNATURE + chunk(b'IHDR', struct.pack('>IIBBBBB', width, height,
-                                                             8, 2, 0, 0, 0))
+    fields = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
+    return PNG_SIGNATURE + chunk(b'IHDR', fields)
 
 
 def huge_jpeg() -> bytes:

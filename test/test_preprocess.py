@@ -62,8 +62,9 @@ def test_any_size_equals_closely(size, interpolation):
     assert_close(difference)
 
 
-@pytest.mark.parametrize('name', ['tf_efficientnet_lite0', 'convnext_atto', 'mobilenetv3_small_050',
-                                  'resnet10t', 'regnetx_002'])
+@pytest.mark.parametrize('name', [
+    'tf_efficientnet_lite0', 'convnext_atto', 'mobilenetv3_small_050', 'resnet10t',
+    'regnetx_002'])
 def test_equals_timm_closely(name):
     module = timm.create_model(name)
     preprocessing = from_timm(module)

@@ -81,7 +81,7 @@ def test_a_foreign_state_dict_is_refused_with_what_differs(tmp_path):
     with pytest.raises(ValueError, match=r'tensors missing .*tensors unexpected'):
         load_network(SMALL, str(tmp_path / 'net.pth'))
     torch.save({'lr': 0.1}, tmp_path / 'other.pth')
-    with pytest.raises(ValueError, match="'lr' .* is not a tensor"):
+    with pytest.raises(ValueError, match=r"'lr' .* is not a tensor"):
         load_network(SMALL, str(tmp_path / 'other.pth'))
 
 
@@ -94,7 +94,7 @@ def test_head_size_reads_the_classes_of_convolutional_and_linear_heads():
 
 
 def test_torchvision_weights_by_name():
-    with pytest.raises(ValueError, match=r'resnet18 has IMAGENET1K_V1; did you mean IMAGENET1K_V1'):
+    with pytest.raises(ValueError, match='has IMAGENET1K_V1; did you mean IMAGENET1K_V1'):
         load_network('resnet18', 'IMAGENET1K_V2')
 
 
@@ -145,7 +145,8 @@ def test_names_used_twice_get_their_index():
 
 @pytest.mark.parametrize(('name', 'text'), [
     ('names.txt', 'a\nb\nc\n\n'), ('names.json', json.dumps(['a', 'b', 'c'])),
-    ('names.yaml', '0: a\n2: c\n1: b\n'), ('names.json', json.dumps({'0': 'a', '1': 'b', '2': 'c'}))])
+    ('names.yaml', '0: a\n2: c\n1: b\n'),
+    ('names.json', json.dumps({'0': 'a', '1': 'b', '2': 'c'}))])
 def test_label_files(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     assert load_labels(tmp_path / name, 3) == ('a', 'b', 'c')

@@ -33,7 +33,7 @@ class Operation:
 
     @property
     def packet(self) -> Any:
-        """The operation without its overload, as in aten.convolution."""
+        """Return the operation without its overload, as in aten.convolution."""
         return self.kind.overloadpacket
 
     @cached_property

@@ -15,8 +15,8 @@ class TorchBackend:
     def __init__(self, module: nn.Module, device: torch.device) -> None:
         """Move the module to the device; channels-last is what convolutions read fastest."""
         self.device = device
-        self._module = module.eval().requires_grad_(False).to(
-            device, memory_format=torch.channels_last)
+        self._module = module.eval().requires_grad_(False).to(device).to(
+            memory_format=torch.channels_last)
         self._traced: TappedNetwork | None = None
         self._tapped: dict[tuple[str, ...], nn.Module] = {}
 

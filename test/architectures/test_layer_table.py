@@ -126,6 +126,28 @@ def test_auxiliary_classifiers_are_shown_and_do_not_run() -> None:
     assert row.parameters == 27161264 - 23834568
 
 
+def test_parameters_that_a_module_uses_without_running_their_holder_are_its_own() -> None:
+    table = describe('vit_b_16')
+    assert all(row.runs for row in table.rows)
+    attention = table['encoder.layers.encoder_layer_0.self_attention']
+    assert attention.parameters == 4 * (768 * 768 + 768)
+
+
+def test_a_kernel_that_does_not_tile_marks_the_block_around_it() -> None:
+    class Pooling(nn.Module):
+        def __init__(self, sizes: tuple[int, ...]) -> None:
+            super().__init__()
+            self.sizes = sizes
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            for size in self.sizes:
+                image = nn.functional.max_pool2d(image, size)
+            return image
+
+    for sizes, fits in (((2, 3), True), ((5, 2), False), ((3, 2), True), ((2, 4), False)):
+        assert describe(Pooling(sizes), (1, 12, 12)).rows[0].fits is fits
+
+
 def test_work_outside_layers_is_counted() -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:

@@ -45,6 +45,17 @@ def test_layer_arithmetic_in_the_layer_table(case: dict[str, Any]) -> None:
     assert row.fits is case.get('fits', True)
 
 
+@pytest.mark.parametrize('ceil_mode', [False, True])
+@pytest.mark.parametrize('padding', [0, 1, 2])
+@pytest.mark.parametrize('kernel, stride', [(4, 4), (4, 2), (5, 3), (4, 3), (4, 1), (5, 4)])
+def test_layer_arithmetic_is_pytorchs(kernel: int, stride: int, padding: int,
+                                      ceil_mode: bool) -> None:
+    pool = torch.nn.MaxPool2d(kernel, stride, padding, ceil_mode=ceil_mode)
+    window = Window(kernel, stride, padding, padding, ceil_mode=ceil_mode)
+    for size in range(kernel, 24):
+        assert window.output_size(size) == pool(torch.zeros(1, 1, size, size)).shape[-1]
+
+
 @pytest.mark.parametrize('case', VALUES['layer_cost'], ids=str)
 def test_layer_cost(case: dict[str, Any]) -> None:
     if case['layer'] == 'linear':

@@ -158,7 +158,7 @@ def test_layers_that_mean_nothing(write: Any, layer: str, told: str) -> None:
 
 def test_names_given_twice_are_refused_and_unnamed_layers_avoid_them(write: Any) -> None:
     tanh = '  - tanh: {name: relu1}\n'
-    with pytest.raises(ArchitectureError, match='layer 2 .tanh.: the name relu1 is taken'):
+    with pytest.raises(ArchitectureError, match='the name relu1 is taken by an earlier'):
         create(write(f'{HEAD}layers:\n  - relu\n{tanh}{tanh}{END}'))
     network = create(write(f'{HEAD}layers:\n  - relu\n{tanh}{END}'))
     names = [name for name, part in network.named_children()]

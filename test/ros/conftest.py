@@ -57,7 +57,7 @@ def observer(namespace):
 
 @pytest.fixture(scope='module')
 def shared_namespace():
-    """A namespace with one active classifier in it, for all tests of a module."""
+    """Name the namespace of one active classifier, shared by the tests of a module."""
     return next(NAMESPACES)
 
 
@@ -73,7 +73,7 @@ def classifier(shared_namespace, tmp_path_factory):
 
 @pytest.fixture
 def watcher(shared_namespace, classifier):
-    """An observer beside the shared classifier."""
+    """Observe the shared classifier."""
     observer = Observer(shared_namespace)
     observer.wait_for_state('active')
     yield observer

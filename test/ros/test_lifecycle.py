@@ -160,7 +160,8 @@ def test_live_parameters_take_effect(watcher):
     try:
         assert len(answer_after(top_k=3)) == 3
         assert len(answer_after(top_k=1000)) == 1000
-        assert sum(result.score for result in answer_after(top_k=1000)) == pytest.approx(1, abs=1e-4)
+        scores = [result.score for result in answer_after(top_k=1000)]
+        assert sum(scores) == pytest.approx(1, abs=1e-4)
         by_name = answer_after(top_k=2)
         by_index = answer_after(class_id_format='index')
         assert by_index[0].class_id.isdecimal()
