@@ -36,7 +36,7 @@ class MapField:
 
     @property
     def axes(self) -> set[int]:
-        """Return the axes of the tensor, counted from its end, along which the position changes."""
+        """Return the tensor's axes, counted from its end, along which the position changes."""
         return {axis for axis in (self.row_axis, self.column_axis) if axis is not None}
 
     @property

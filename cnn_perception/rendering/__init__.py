@@ -1,0 +1,24 @@
+"""
+Pictures of answers and of what the network does, all (H, W, 3) uint8 RGB.
+
+`overlay` draws an answer, `mosaic` a layer's activation, `filters` a convolution's kernels,
+`heatmap_blend` a class activation map, `edges` what filters were before they were learned,
+`dashboard` all of it on one picture. Nothing in here runs a network or knows torch.
+"""
+
+from .channels import select_channels
+from .colormaps import names as colormap_names
+from .contact_sheet import contact_sheet
+from .dashboard import dashboard, MOSAIC_SIZE
+from .edges import EDGE_FILTERS, edge_response, edges
+from .filters import filters
+from .geometry import input_window, InputWindow
+from .heatmap import heatmap_blend
+from .mosaic import mosaic
+from .overlay import overlay
+
+__all__ = [
+    'EDGE_FILTERS', 'InputWindow', 'MOSAIC_SIZE', 'colormap_names', 'contact_sheet', 'dashboard',
+    'edge_response', 'edges', 'filters', 'heatmap_blend', 'input_window', 'mosaic', 'overlay',
+    'select_channels',
+]

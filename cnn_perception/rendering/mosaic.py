@@ -1,0 +1,140 @@
+"""
+What a layer sees: its activation maps side by side, after Zeiler and Fergus (arXiv:1311.2901).
+
+One pass over all maps instead of a loop, and everything that does not change from frame to frame
+is drawn once and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from . import colormaps
+from .captions import shape_words, write_range
+from .channels import as_maps, extremes, pick, strengths
+from .grid import backdrop, Grid, lay_out
+from .strip import strip
+
+__all__ = ['LARGEST', 'MOST', 'Normalisation', 'mosaic']
+
+Normalisation = str | tuple[float, float]
+
+LARGEST = (1280, 960)
+"""Width and height in pixels that a mosaic has at most, unless told otherwise."""
+MOST = 1024
+"""Maps that a mosaic shows at most."""
+
+
+def mosaic(activation: np.ndarray, *, channels: str | Sequence[int] = 'first', count: int = 64,
+           normalize: Normalisation = 'map', colormap: str = 'viridis', scale: int = 0,
+           labels: bool = True, caption: str = '', largest: tuple[int, int] = LARGEST
+           ) -> np.ndarray:
+    """
+    Draw the activation of a layer as one picture (H, W, 3) uint8 RGB.
+
+    activation: maps (C, h, w) float32, or a vector (F,), which is shown as a strip of all its
+    units. channels, count: see `select_channels`. normalize: the range of values that the colours
+    span, `map` (each map its own), `layer` (all channels together) or a fixed (low, high); values
+    beyond are cut, NaN shows as the lowest. colormap: see `colormaps.names`. scale: whole zoom of
+    a map's pixels, 0 chooses one; either is reduced, and large maps are shrunk, so that the
+    picture keeps within `largest` (width, height). labels: channel numbers. caption: the layer's
+    name, to which shape and range are added; empty leaves the line out.
+
+    Raises TypeError and ValueError for what is no activation and for options that mean nothing.
+    """
+    if type(scale) is not int or scale < 0:
+        raise ValueError(f'scale is {scale!r}, expected a whole number, 0 for automatic')
+    vector = isinstance(activation, np.ndarray) and activation.ndim == 1
+    maps = as_maps(activation[None, None] if vector else activation)
+    low, high = extremes(maps)
+    bottom, top = span(normalize, low, high)
+    title = ''
+    if vector:
+        if caption:
+            title = shape_words(caption, activation.shape, 1, 'first')
+        picture = strip(to_bytes(maps, bottom, top)[0, 0], colormap, labels, title, largest)
+    else:
+        chosen = pick(len(maps), channels, min(count, MOST),
+                      strengths(maps) if channels == 'strongest' else None)[:MOST]
+        if caption:
+            title = shape_words(caption, activation.shape, len(chosen), channels)
+        grid = lay_out(len(chosen), (maps.shape[1], maps.shape[2]), scale,
+                       labels and activation.ndim == 3, bool(title), largest,
+                       len(str(chosen.max())))
+        if len(chosen) != len(maps) or channels != 'first':
+            maps, bottom, top = maps[chosen], bottom[chosen], top[chosen]
+        values = to_bytes(shrunk(maps, grid.shrink), bottom, top)
+        picture = backdrop(grid, tuple(chosen.tolist()), title).copy()
+        grid.place(picture, arranged(values, grid, colormap), len(chosen))
+    if title:
+        # A fixed range is what the colours mean, whatever the values are.
+        shown = (float(low.min()), float(high.max())) if isinstance(normalize, str) else normalize
+        write_range(picture, title, shown, colormap, normalize == 'map' and not vector)
+    return picture
+
+
+def span(normalize: Normalisation, low: np.ndarray, high: np.ndarray
+         ) -> tuple[np.ndarray, np.ndarray]:
+    """Return the lowest and highest shown value of each map, (C,) each."""
+    if isinstance(normalize, str):
+        if normalize == 'map':
+            return low, high
+        if normalize == 'layer':
+            return np.full_like(low, low.min()), np.full_like(high, high.max())
+        raise ValueError(f"normalize is '{normalize}', expected 'map', 'layer' or a range "
+                         '(low, high)')
+    if len(normalize) != 2 or not (np.isfinite(normalize).all() and normalize[0] < normalize[1]):
+        raise ValueError(f'normalize is {tuple(normalize)}, expected a range (low, high) of '
+                         'finite numbers with low below high')
+    return np.full_like(low, normalize[0]), np.full_like(high, normalize[1])
+
+
+def to_bytes(maps: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Map low to 0 and high to 255, rounded: (n, h, w) float32 -> (n, h, w) uint8."""
+    width = high.astype(np.float64) - low
+    # A constant map has no range to spread: all of it is the lowest colour.
+    factor = np.where(width > 1e-35, 255.0 / np.maximum(width, 1e-35), 0.0).astype(np.float32)
+    with np.errstate(over='ignore', invalid='ignore'):
+        values = maps - low[:, None, None]
+        values *= factor[:, None, None]
+        # Not a number compares false with everything and so would be cast to anything.
+        np.fmax(values, 0.0, out=values)
+        np.minimum(values, 255.0, out=values)
+    values += 0.5
+    return values.astype(np.uint8)
+
+
+def shrunk(maps: np.ndarray, factor: int) -> np.ndarray:
+    """Average over factor x factor pixels; what is left over at the far edges is cut off."""
+    if factor == 1:
+        return maps
+    count, height, width = maps.shape
+    size = max(1, height // factor), max(1, width // factor)
+    if height >= factor and width >= factor:
+        maps = maps[:, :size[0] * factor, :size[1] * factor]
+    # All maps below each other are one tall picture, cut between pixels that belong together.
+    tall = np.ascontiguousarray(maps).reshape(-1, maps.shape[2])
+    return cv2.resize(tall, (size[1], count * size[0]), interpolation=cv2.INTER_AREA).reshape(
+        count, *size)
+
+
+def arranged(values: np.ndarray, grid: Grid, colormap: str) -> np.ndarray:
+    """Colour maps (n, h, w) uint8 and put them edge to edge, in rows, enlarged."""
+    count, height, width = values.shape
+    sheet = np.zeros((grid.rows * grid.columns, height, width), np.uint8)
+    sheet[:count] = values
+    sheet = np.ascontiguousarray(
+        sheet.reshape(grid.rows, grid.columns, height, width).swapaxes(1, 2)).reshape(
+            grid.rows * height, grid.columns * width)
+    return enlarged(colormaps.colourise(sheet, colormap), grid.zoom)
+
+
+def enlarged(picture: np.ndarray, zoom: int) -> np.ndarray:
+    """Enlarge a picture (H, W, 3) by a whole number; pixels stay squares."""
+    if zoom == 1:
+        return picture
+    return cv2.resize(picture, (picture.shape[1] * zoom, picture.shape[0] * zoom),
+                      interpolation=cv2.INTER_NEAREST)
