@@ -11,6 +11,7 @@ from cnn_perception.classifier import Classifier
 from cnn_perception.ros import diagnostics, messages, parameters, spinning
 from cnn_perception.ros.newest import Letter, Mailbox
 from cnn_perception.ros.pipeline import Camera, Pipeline, WARNING_PERIOD
+from cnn_perception.ros.services import create_questions
 from cnn_perception.ros.worker import Worker
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
@@ -55,6 +56,7 @@ class ClassifierNode(LifecycleNode):
         self._worker: Worker | None = None
         self._latched: list[Any] = []
         self.add_on_set_parameters_callback(self._on_set_parameters)
+        self._questions = create_questions(self, lambda: self._classifier)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._diagnostics_timer = self.create_timer(
             self._settings['diagnostics_period'], self._publish_diagnostics)

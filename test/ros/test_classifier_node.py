@@ -1,8 +1,10 @@
 """The classifier in a process of its own, fed and watched over a real DDS."""
 
+import json
 import signal
 import time
 
+from cnn_perception.architectures.layer_table import describe
 from cnn_perception.classifier import Classifier
 from cnn_perception.photographs import photograph
 from cnn_perception.ros.image_messages import from_rgb, to_compressed, to_rgb
@@ -12,6 +14,7 @@ import pytest
 from ros_harness import BEST_EFFORT, LATCHED, RELIABLE
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
+from std_srvs.srv import Trigger
 from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
 CATS = {'tabby', 'tiger cat', 'Persian cat', 'Siamese cat', 'Egyptian cat'}
@@ -104,6 +107,21 @@ def test_latched_topics_reach_a_late_subscriber(watcher):
 
 def labels_topic(watcher):
     return f'{watcher.namespace}/classifier/label_info'
+
+
+def test_describe_answers_with_the_layer_table(watcher):
+    response = watcher.call(Trigger, 'classifier/describe', Trigger.Request())
+    assert response.success
+    table = json.loads(response.message)
+    assert table == json.loads(describe('efficientnet_lite0').to_json()) | {
+        'network': table['network']}
+
+
+def test_describe_says_when_there_is_nothing_to_describe(start, namespace, observer):
+    start('classifier', namespace, autostart=False)
+    response = observer.call(Trigger, 'classifier/describe', Trigger.Request())
+    assert not response.success
+    assert 'unconfigured' in response.message
 
 
 BAD_IMAGES = {

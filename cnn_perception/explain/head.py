@@ -1,0 +1,157 @@
+"""The part of a network behind one of its layers, as a network of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import fx
+
+from .network_layers import NetworkLayers
+
+__all__ = ['Head', 'find_layer', 'split']
+
+# What these give is what they were given, or less of it.
+PASSIVE = ('pool', 'drop', 'identity', 'flatten')
+
+
+@dataclass(frozen=True)
+class Head:
+    """
+    What turns activations into logits.
+
+    module: takes the activations of `taps`, in that order, and returns (N, K) logits. taps: the
+    layer itself, and behind it those whose values go around it, as a residual's input does.
+    """
+
+    module: fx.GraphModule
+    taps: tuple[str, ...]
+
+
+def split(layers: NetworkLayers, layer: str) -> Head:
+    """
+    Cut the graph behind a layer.
+
+    Raises ValueError where the logits do not depend on the layer, or depend on the picture
+    directly as well.
+    """
+    start = layers.nodes[layer]
+    needed = between(start, layers.logits)
+    if layers.logits not in needed:
+        raise ValueError(f"the answer of {layers.title} does not depend on layer '{layer}': "
+                         'choose another')
+    names = {node: name for name, node in layers.nodes.items()}
+    computed, given = frontier(needed, start)
+    around = []
+    for node in given:
+        name = names.get(node)
+        if name not in layers.shapes:
+            raise ValueError(f"{layers.title} cannot be cut behind '{layer}': what follows "
+                             f"reads '{node}' again, which is no layer; choose a later one")
+        around.append(name)
+    graph = fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {
+        node: graph.placeholder(f'tap_{index}')
+        for index, node in enumerate([start, *given])}
+    for node in layers.graph_module.graph.nodes:
+        if node in computed:
+            copied[node] = graph.node_copy(node, copied.__getitem__)
+    graph.output(copied[layers.logits])
+    return Head(fx.GraphModule(layers.graph_module, graph).eval(), (layer, *around))
+
+
+def between(start: fx.Node, end: fx.Node) -> set[fx.Node]:
+    """Return the nodes that depend on `start` and that `end` depends on, `end` with them."""
+    behind: set[fx.Node] = set()
+    waiting = list(start.users)
+    while waiting:
+        node = waiting.pop()
+        if node not in behind:
+            behind.add(node)
+            waiting += node.users
+    needed: set[fx.Node] = set()
+    waiting = [end] if end in behind else []
+    while waiting:
+        node = waiting.pop()
+        if node in behind and node not in needed:
+            needed.add(node)
+            waiting += node.all_input_nodes
+    return needed
+
+
+def frontier(needed: set[fx.Node], start: fx.Node) -> tuple[set[fx.Node], list[fx.Node]]:
+    """
+    Return what has to be computed for the nodes `needed`, and what has to be given beside `start`.
+
+    Weights, and sizes read off a tensor, are computed again rather than given: they are no layers
+    that could be tapped.
+    """
+    computed, given = set(needed), dict[fx.Node, None]()
+    waiting = [source for node in needed for source in node.all_input_nodes]
+    while waiting:
+        node = waiting.pop()
+        if node in computed or node is start:
+            continue
+        if node.op == 'get_attr' or is_size(node):
+            computed.add(node)
+            waiting += node.all_input_nodes
+        else:
+            given[node] = None
+    return computed, sorted(given)
+
+
+def is_size(node: fx.Node) -> bool:
+    """Tell whether a node reads or computes sizes: numbers, not tensors."""
+    if node.op == 'call_method':
+        return node.target in ('size', 'dim')
+    if node.op == 'call_function':
+        if node.target is getattr:
+            return node.args[1] in ('shape', 'dtype', 'device', 'ndim')
+        name = getattr(node.target, '__name__', '')
+        if name in ('getitem', 'floordiv', 'mul', 'add', 'sub', 'eq'):
+            return all(is_size(source) for source in node.all_input_nodes)
+    return False
+
+
+def find_layer(layers: NetworkLayers) -> str:
+    """
+    Return the last layer with rows and columns through which the whole answer passes.
+
+    Poolings behind the last convolution are passed over, as the maps before them are finer.
+    Raises ValueError for a network without such a layer.
+    """
+    names = {node: name for name, node in layers.nodes.items()}
+    order = [node for node in layers.graph_module.graph.nodes
+             if layers.shapes.get(names.get(node, '')) is not None]
+    for node in reversed(order):
+        if not is_spatial(layers.shapes[names[node]]):
+            continue
+        while is_passive(layers, node):
+            node = node.all_input_nodes[0]
+        if node not in names or not is_spatial(layers.shapes.get(names[node], ())):
+            continue
+        behind = between(node, layers.logits)
+        if layers.logits not in behind or frontier(behind, node)[1]:
+            continue
+        # Tokens, (L, F), mix all places: a map before them says nothing about the answer.
+        if any(len(layers.shapes.get(names.get(later, ''), ())) == 2 for later in behind):
+            break
+        return names[node]
+    raise ValueError(f'{layers.title} has no layer with rows and columns before its classifier, '
+                     'so there is no class activation map: choose a convolutional network, or '
+                     'name a layer')
+
+
+def is_spatial(shape: tuple[int, ...]) -> bool:
+    """Tell whether a shape (C, h, w) has more than one place."""
+    return len(shape) == 3 and shape[1] * shape[2] > 1
+
+
+def is_passive(layers: NetworkLayers, node: fx.Node) -> bool:
+    """Tell whether a node only pools or passes on what its one input gives."""
+    if node.op == 'call_module':
+        part: torch.nn.Module = layers.graph_module.get_submodule(str(node.target))
+        kind = type(part).__name__
+    else:
+        kind = getattr(node.target, '__name__', str(node.target))
+    return (any(word in kind.lower() for word in PASSIVE) and len(node.all_input_nodes) == 1)

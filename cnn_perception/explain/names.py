@@ -1,0 +1,97 @@
+"""From what a user writes to the names of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+import difflib
+from fnmatch import fnmatchcase
+
+__all__ = ['AUTO', 'resolve_layers']
+
+AUTO = 'auto'
+
+Shape = tuple[int, ...]
+
+
+def resolve_layers(patterns: Iterable[str], layer_names: Sequence[str],
+                   shapes: Mapping[str, Shape] | None = None) -> list[str]:
+    """
+    Turn patterns into layer names, in the order of the patterns and without repetition.
+
+    A pattern is a name, a name with the wildcards *, ? and [...], which stands for all that match
+    in the order of the forward pass, or `auto`: an early, a middle and a late layer with rows and
+    columns, each the last one before the maps become smaller. shapes: (C, h, w) or (F,) of each
+    layer, see `layer_shapes`; `auto` needs them, and layers that are missing there, because they
+    give no tensor, are refused. Raises ValueError with near matches for what names no layer.
+    """
+    known = [name for name in layer_names if shapes is None or name in shapes]
+    chosen: dict[str, None] = {}
+    for pattern in patterns:
+        if pattern in known:
+            found = [pattern]
+        elif pattern == AUTO:
+            if shapes is None:
+                raise ValueError("'auto' chooses layers by their shapes, which were not given: "
+                                 'pass layer_shapes(...)')
+            found = automatic({name: shapes[name] for name in known})
+        else:
+            found = [name for name in known if fnmatchcase(name, pattern)]
+        if not found:
+            raise ValueError(complaint(pattern, known, pattern in layer_names))
+        chosen.update(dict.fromkeys(found))
+    return list(chosen)
+
+
+def complaint(pattern: str, known: Sequence[str], gives_no_tensor: bool) -> str:
+    """Say why a pattern names no layer, and what would."""
+    if gives_no_tensor:
+        return f"layer '{pattern}' gives numbers for the program, not a tensor that can be shown"
+    near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.4)
+    if any(sign in pattern for sign in '*?['):
+        reason = f"no layer matches '{pattern}'"
+        stem = pattern.split('*')[0].rstrip('.')
+        near = [name for name in known if stem and name.startswith(stem)][:3] or near
+    else:
+        reason = f"no layer is called '{pattern}'"
+        # A block is no layer of its own, but people name it.
+        inside = [name for name in known if name.startswith(f'{pattern}.')]
+        near = ([f'{pattern}.*', inside[-1]] if inside else []) + near
+    return reason + (f'; near matches: {", ".join(near)}' if near
+                     else f"; there are {known[0]} to {known[-1]}, and 'auto'" if known else '')
+
+
+def automatic(shapes: Mapping[str, Shape]) -> list[str]:
+    """Choose up to three layers: the ends of the first, the middle and the last stage."""
+    spatial = {name: shape for name, shape in shapes.items()
+               if len(shape) == 3 and shape[1] * shape[2] > 1}
+    if not spatial:
+        # Without rows and columns there is still a beginning, a middle and an end.
+        return spread([name for name, shape in shapes.items() if len(shape) == 1])
+    ends = stage_ends(spatial)
+    return spread(ends if len(ends) >= 3 else list(spatial))
+
+
+def spread(names: Sequence[str]) -> list[str]:
+    """Take the first, the middle and the last of a list, fewer from a shorter one."""
+    if len(names) <= 3:
+        return list(names)
+    return [names[0], names[len(names) // 2], names[-1]]
+
+
+def stage_ends(spatial: Mapping[str, Shape]) -> list[str]:
+    """List the last layer of each resolution, in the order of the forward pass."""
+    first = next(iter(spatial.values()))
+    stages: dict[tuple[int, int], list[str]] = {}
+    for name, (_, height, width) in spatial.items():
+        # Networks that keep channels last in between show other proportions there.
+        if 0.6 < height * first[2] / (width * first[1]) < 1.7:
+            stages.setdefault((height, width), []).append(name)
+    ends: list[str] = []
+    channels = -1
+    for names in stages.values():
+        # One or two layers that change nothing but the resolution are poolings.
+        pooling = len(names) <= 2 and all(spatial[name][0] == channels for name in names)
+        if not pooling:
+            ends.append(names[-1])
+        channels = spatial[names[-1]][0]
+    return ends

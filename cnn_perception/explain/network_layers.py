@@ -1,0 +1,116 @@
+"""The layers of a network as its traced graph has them, and the shapes of what they give."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+from cnn_perception.backends.tapping import TappedNetwork
+from cnn_perception.classifier import Classifier
+import numpy as np
+import torch
+from torch import fx, nn
+
+__all__ = ['NetworkLayers', 'first_convolution', 'layer_shapes']
+
+Shape = tuple[int, ...]
+
+
+class NetworkLayers:
+    """
+    A network's graph, its layer names and their nodes.
+
+    network: a `Classifier`, or a module (N, C, h, w) -> (N, K) logits in evaluation mode.
+    input_shape: (C, h, w) of one input; None is the classifier's own or what the module says of
+    itself (`input_shape`, timm's `pretrained_cfg`), else (3, 224, 224). Tracing takes some ten
+    milliseconds, the shapes one forward pass; both are done once. Raises ValueError where the
+    forward pass cannot be traced.
+    """
+
+    def __init__(self, network: Classifier | nn.Module, input_shape: Shape | None = None) -> None:
+        """Trace the network."""
+        if isinstance(network, Classifier):
+            preprocessing = network.network.preprocessing
+            self.input_shape = input_shape or (preprocessing.channels, *preprocessing.crop)
+            self.module = network.network.module
+        else:
+            self.module = network
+            self.input_shape = input_shape or own_input_shape(network)
+        traced = TappedNetwork(self.module)
+        self.names = traced.layer_names
+        self.graph_module = traced.derive(self.names)
+        output = next(node for node in self.graph_module.graph.nodes if node.op == 'output')
+        answer: Any = output.args[0]
+        self.logits: fx.Node = answer[0]
+        self.nodes: dict[str, fx.Node] = dict(answer[1])
+        # Without the taps as outputs, a pass can let go of each activation after its last use.
+        output.args = (self.logits,)
+        self.device = next((parameter.device for parameter in self.module.parameters()),
+                           torch.device('cpu'))
+
+    @property
+    def title(self) -> str:
+        """Name of the network's class, for messages."""
+        return type(self.module).__name__
+
+    @cached_property
+    def shapes(self) -> dict[str, Shape]:
+        """
+        Shape of each layer's output without the batch, in the order of the forward pass.
+
+        (C, h, w) or (F,), (L, F) for tokens. Layers that give no tensor are left out.
+        """
+        recorder = ShapeRecorder(self.graph_module, {node: name
+                                                     for name, node in self.nodes.items()})
+        with torch.inference_mode():
+            recorder.run(torch.zeros((1, *self.input_shape), device=self.device))
+        return {name: recorder.shapes[name] for name in self.names if name in recorder.shapes}
+
+
+class ShapeRecorder(fx.Interpreter):
+    """Runs a graph once and notes the shapes of its tensors."""
+
+    def __init__(self, module: fx.GraphModule, names: dict[fx.Node, str]) -> None:
+        """Note which nodes are layers."""
+        super().__init__(module)
+        self.shapes: dict[str, Shape] = {}
+        self._layers = names
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run a node and note its shape if it is a layer's."""
+        result = super().run_node(n)
+        name = self._layers.get(n)
+        if name is not None and isinstance(result, torch.Tensor) and result.ndim >= 2:
+            self.shapes[name] = tuple(int(size) for size in result.shape[1:])
+        return result
+
+
+def own_input_shape(module: nn.Module) -> Shape:
+    """Return the (C, h, w) that a module says it was made for, else (3, 224, 224)."""
+    shape = getattr(module, 'input_shape', None)
+    config = getattr(module, 'pretrained_cfg', None)
+    if shape is None and isinstance(config, dict):
+        shape = config.get('input_size')
+    return tuple(shape) if isinstance(shape, (tuple, list)) else (3, 224, 224)
+
+
+def layer_shapes(network: Classifier | nn.Module, input_shape: Shape | None = None
+                 ) -> dict[str, Shape]:
+    """
+    Return {layer: (C, h, w) or (F,)} of all layers that give a tensor, in one forward pass.
+
+    See `NetworkLayers`, which also keeps what it found.
+    """
+    return NetworkLayers(network, input_shape).shapes
+
+
+def first_convolution(module: nn.Module) -> tuple[str, np.ndarray] | None:
+    """
+    Find the first convolution over pictures, in the order in which modules were added.
+
+    Returns its name and weight (K, C, kh, kw) float32, None for a network without one.
+    """
+    for name, part in module.named_modules():
+        if isinstance(part, nn.Conv2d):
+            return name, part.weight.detach().float().cpu().numpy()
+    return None

@@ -1,0 +1,187 @@
+"""
+What a channel has learned to look for: the parts of pictures that excited it most so far.
+
+After Girshick et al. 2014 (arXiv:1311.2524, figure 4) and Zeiler and Fergus 2014: the place of a
+map's highest value, cut out of the picture at the layer's receptive field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cnn_perception.architectures.layer_table import LayerRow
+from cnn_perception.preprocess import Preprocessing
+from cnn_perception.rendering import input_window, style
+from cnn_perception.rendering.captions import blank, LINE
+from cnn_perception.rendering.channels import as_maps, pick, strengths
+import cv2
+import numpy as np
+
+__all__ = ['TopPatches']
+
+GAP = 2
+# Mean difference in grey levels below which two patches show the same thing.
+SAME = 10.0
+# Receptive fields smaller than this many input pixels are shown with their surroundings.
+SMALLEST = 7
+
+
+@dataclass
+class Patch:
+    """One patch: the value at its place, and the picture (size, size, 3) uint8."""
+
+    value: float
+    picture: np.ndarray
+
+
+@dataclass
+class Channel:
+    """A channel and its patches, best first."""
+
+    number: int
+    patches: list[Patch] = field(default_factory=list)
+
+
+class TopPatches:
+    """
+    Remembers, for chosen channels of a layer, the patches that excited them most.
+
+    row: the layer's, from `field_of`. preprocessing: the network's. channels: channel numbers, or
+    how many of them, which are then the strongest of the first picture. count: patches kept for
+    each. size: pixels of a patch's side. Memory is bounded by channels x count patches. A picture
+    gives a channel one patch at most, and patches that look alike, as those of a camera that
+    stands still, count as one.
+    """
+
+    def __init__(self, row: LayerRow, preprocessing: Preprocessing,
+                 channels: int | Sequence[int] = 8, count: int = 8, size: int = 72) -> None:
+        """Raise ValueError for a layer without rows and columns, or for numbers below 1."""
+        if len(row.output_shape) != 3:
+            raise ValueError(f"layer '{row.name}' is {row.output_shape}, without rows and "
+                             'columns: patches need channels x height x width')
+        if min(count, size) < 1 or (isinstance(channels, int) and channels < 1):
+            raise ValueError(f'channels {channels}, count {count} and size {size} must be at '
+                             'least 1')
+        self._row = row
+        self._preprocessing = preprocessing
+        self._wanted = channels
+        self._count = count
+        self._size = size
+        self._channels: list[Channel] = []
+
+    def reset(self) -> None:
+        """Forget everything, the choice of the strongest channels too."""
+        self._channels = []
+
+    def update(self, frame: np.ndarray, activation: np.ndarray) -> bool:
+        """
+        Look at one picture; returns whether it gave any patch.
+
+        frame: (H, W, 3) uint8 RGB as it came, before preprocessing; it is not kept. activation:
+        (C, h, w) float32 of the layer for it. Values that are not finite, and not above 0, excite
+        nothing. Raises ValueError for an activation of another layer.
+        """
+        maps = as_maps(activation)
+        if maps.shape != tuple(self._row.output_shape):
+            raise ValueError(f"activation is {maps.shape}, but layer '{self._row.name}' gives "
+                             f'{tuple(self._row.output_shape)}')
+        if not self._channels:
+            self._choose(maps)
+        chosen = maps[[channel.number for channel in self._channels]].reshape(
+            len(self._channels), -1)
+        chosen = np.where(np.isfinite(chosen), chosen, 0.0)
+        places = chosen.argmax(axis=1)
+        changed = False
+        for channel, values, place in zip(self._channels, chosen, places):
+            value = float(values[place])
+            full = len(channel.patches) == self._count
+            if value > 0 and not (full and value <= channel.patches[-1].value):
+                row, column = divmod(int(place), maps.shape[2])
+                patch = Patch(value, self._cut(frame, row, column))
+                changed |= insert(channel.patches, patch, self._count)
+        return changed
+
+    def picture(self) -> np.ndarray:
+        """Draw one row for each channel, its strongest patch first: (H, W, 3) uint8 RGB."""
+        step = self._size + GAP
+        left = style.text_width('0' * 5, style.SMALL) + 8
+        rows = max(1, len(self._channels))
+        seen = ('all of the input' if self._row.whole_input else 'field '
+                + ' x '.join(str(size) for size in self._row.receptive_field or ()))
+        title = f'{self._row.name}   {seen}   what excited a channel most'
+        sheet = blank((LINE + rows * step, left + self._count * step), title)
+        for index, channel in enumerate(self._channels):
+            top = LINE + index * step
+            number = str(channel.number)
+            style.write(sheet, number, (left - 6 - style.text_width(number, style.SMALL),
+                                        top + self._size // 2), style.SMALL, style.WHITE)
+            for place, patch in enumerate(channel.patches):
+                column = left + place * step
+                sheet[top:top + self._size, column:column + self._size] = patch.picture
+        return sheet
+
+    def _choose(self, maps: np.ndarray) -> None:
+        wanted = self._wanted
+        numbers = (pick(len(maps), 'strongest', wanted, strengths(maps))
+                   if isinstance(wanted, int) else pick(len(maps), wanted, 1, None))
+        self._channels = [Channel(int(number)) for number in dict.fromkeys(numbers.tolist())]
+
+    def _cut(self, frame: np.ndarray, row: int, column: int) -> np.ndarray:
+        """Cut out what the layer sees at (row, column), what lies beyond the input as ground."""
+        window = input_window(self._preprocessing, *frame.shape[:2])
+        top, left, bottom, right = window.box(*self._field(row, column))
+        visible = window.visible()
+        size = max(bottom - top, right - left, 1)
+        zoom = self._size / size
+        patch = np.full((self._size, self._size, 3), style.GROUND, np.uint8)
+        rows = np.clip([top, bottom], visible[0], visible[2])
+        columns = np.clip([left, right], visible[1], visible[3])
+        part = frame[rows[0]:rows[1], columns[0]:columns[1]]
+        if not part.size:
+            return patch
+        # Fields that are not square stand in the middle of the patch.
+        above = (rows - top) * zoom + (self._size - (bottom - top) * zoom) / 2
+        beside = (columns - left) * zoom + (self._size - (right - left) * zoom) / 2
+        (first, last), (start, end) = np.rint(above).astype(int), np.rint(beside).astype(int)
+        if last > first and end > start:
+            way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
+            patch[first:last, start:end] = cv2.resize(
+                np.ascontiguousarray(part), (end - start, last - first), interpolation=way)
+        return patch
+
+    def _field(self, row: int, column: int) -> tuple[int, int, int, int]:
+        """Return (top, left, height, width) in pixels of the network's input."""
+        inputs = self._preprocessing.crop
+        if self._row.whole_input:
+            return 0, 0, *inputs
+        sides = self._row.box(row, column)
+        box = []
+        for start, extent, limit in zip(sides[:2], sides[2:], inputs):
+            if extent >= limit:
+                # Wider than the input: padding would be all that is added to it.
+                start, extent = 0, limit
+            elif extent < SMALLEST:
+                start, extent = start - (SMALLEST - extent) // 2, SMALLEST
+            box.append((start, extent))
+        return box[0][0], box[1][0], box[0][1], box[1][1]
+
+
+def insert(patches: list[Patch], patch: Patch, count: int) -> bool:
+    """
+    Insert a patch in the order of values, keeping at most `count`; returns whether it was taken.
+
+    It takes the place of one that looks the same and excited less, and is left out if that one
+    excited more.
+    """
+    for index, other in enumerate(patches):
+        difference = cv2.absdiff(patch.picture, other.picture)
+        if sum(cv2.mean(difference)[:3]) / 3 < SAME:
+            if other.value >= patch.value:
+                return False
+            del patches[index]
+            break
+    place = sum(other.value >= patch.value for other in patches)
+    patches.insert(place, patch)
+    del patches[count:]
+    return True
