@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from cnn_perception.rendering import (
-    colormap_names, contact_sheet, dashboard, edges, filters, heatmap_blend, mosaic, MOSAIC_SIZE,
-    overlay, select_channels)
+    colormap_names, contact_sheet, dashboard, edges, filters, heatmap_blend, mosaic, MOSAIC_COUNT,
+    MOSAIC_SIZE, overlay, select_channels)
 
 __all__ = [
-    'MOSAIC_SIZE', 'colormap_names', 'contact_sheet', 'dashboard', 'edges', 'filters',
+    'MOSAIC_COUNT', 'MOSAIC_SIZE', 'colormap_names', 'contact_sheet', 'dashboard', 'edges', 'filters',
     'heatmap_blend', 'mosaic', 'overlay', 'select_channels',
 ]

@@ -29,6 +29,12 @@ def field_of(layers: NetworkLayers, layer: str, table: Mapping[str, LayerRow] | 
     names = {node: name for name, node in layers.nodes.items()}
     row = search(layers.nodes[layer], layers, names, rows)
     if row is None:
+        # An operation inside of a layer that the table does not look into.
+        around = rows.get(layer.rpartition('.')[0])
+        if around is not None and around.output_shape == layers.shapes.get(layer) and (
+                around.receptive_field is not None):
+            row = around
+    if row is None:
         raise ValueError(f"the receptive field of layer '{layer}' of {layers.title} is not known: "
                          'choose a convolution, pooling or activation layer')
     return replace(row, name=layer)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .head import find_layer, is_spatial, split
+from .head import find_layer, split
 from .names import resolve_layers
 from .network_layers import NetworkLayers
 
@@ -47,7 +47,7 @@ class GradCam:
         self.layer = (resolve_layers([layer], layers.names, layers.shapes)[0] if layer
                       else find_layer(layers))
         self.shape = layers.shapes[self.layer]
-        if not is_spatial(self.shape):
+        if len(self.shape) != 3:
             size = ' x '.join(str(extent) for extent in self.shape)
             raise ValueError(f"layer '{self.layer}' is {size}, without rows and columns: a class "
                              'activation map needs channels x height x width')

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import fx
 
-from .network_layers import NetworkLayers
+from .names import is_spatial
+from .network_layers import NetworkLayers, reachable
 
 __all__ = ['Head', 'find_layer', 'split']
 
@@ -62,13 +63,7 @@ def split(layers: NetworkLayers, layer: str) -> Head:
 
 def between(start: fx.Node, end: fx.Node) -> set[fx.Node]:
     """Return the nodes that depend on `start` and that `end` depends on, `end` with them."""
-    behind: set[fx.Node] = set()
-    waiting = list(start.users)
-    while waiting:
-        node = waiting.pop()
-        if node not in behind:
-            behind.add(node)
-            waiting += node.users
+    behind = reachable(start)
     needed: set[fx.Node] = set()
     waiting = [end] if end in behind else []
     while waiting:
@@ -124,11 +119,12 @@ def find_layer(layers: NetworkLayers) -> str:
     order = [node for node in layers.graph_module.graph.nodes
              if layers.shapes.get(names.get(node, '')) is not None]
     for node in reversed(order):
-        if not is_spatial(layers.shapes[names[node]]):
+        if not is_spatial(layers.shapes[names[node]], layers.input_shape):
             continue
         while is_passive(layers, node):
             node = node.all_input_nodes[0]
-        if node not in names or not is_spatial(layers.shapes.get(names[node], ())):
+        if node not in names or not is_spatial(
+                layers.shapes.get(names[node], ()), layers.input_shape):
             continue
         behind = between(node, layers.logits)
         if layers.logits not in behind or frontier(behind, node)[1]:
@@ -140,11 +136,6 @@ def find_layer(layers: NetworkLayers) -> str:
     raise ValueError(f'{layers.title} has no layer with rows and columns before its classifier, '
                      'so there is no class activation map: choose a convolutional network, or '
                      'name a layer')
-
-
-def is_spatial(shape: tuple[int, ...]) -> bool:
-    """Tell whether a shape (C, h, w) has more than one place."""
-    return len(shape) == 3 and shape[1] * shape[2] > 1
 
 
 def is_passive(layers: NetworkLayers, node: fx.Node) -> bool:

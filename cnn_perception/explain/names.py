@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import difflib
 from fnmatch import fnmatchcase
 
-__all__ = ['AUTO', 'resolve_layers']
+__all__ = ['AUTO', 'is_spatial', 'resolve_layers']
 
 AUTO = 'auto'
 
@@ -62,13 +62,28 @@ def complaint(pattern: str, known: Sequence[str], gives_no_tensor: bool) -> str:
 
 def automatic(shapes: Mapping[str, Shape]) -> list[str]:
     """Choose up to three layers: the ends of the first, the middle and the last stage."""
-    spatial = {name: shape for name, shape in shapes.items()
-               if len(shape) == 3 and shape[1] * shape[2] > 1}
+    first = next((shape for shape in shapes.values() if is_spatial(shape, shape)), (0, 1, 1))
+    spatial = {name: shape for name, shape in shapes.items() if is_spatial(shape, first)}
     if not spatial:
         # Without rows and columns there is still a beginning, a middle and an end.
         return spread([name for name, shape in shapes.items() if len(shape) == 1])
     ends = stage_ends(spatial)
-    return spread(ends if len(ends) >= 3 else list(spatial))
+    if len(ends) == 2:
+        names = list(spatial)
+        start, end = names.index(ends[0]), names.index(ends[1])
+        # Adjacent ends have nothing between them: the middle is then the first of the two.
+        ends.insert(1, names[(start + end + 1) // 2])
+    return list(dict.fromkeys(spread(ends if len(ends) >= 3 else list(spatial))))
+
+
+def is_spatial(shape: Shape, like: Shape) -> bool:
+    """
+    Tell whether a shape is (C, h, w) with more than one place, in the proportions of `like`.
+
+    Networks that keep channels last in between, or rearrange windows, show other proportions.
+    """
+    return (len(shape) == 3 and shape[1] * shape[2] > 1
+            and 0.7 < shape[1] * like[2] / (shape[2] * like[1]) < 1.43)
 
 
 def spread(names: Sequence[str]) -> list[str]:
@@ -80,14 +95,12 @@ def spread(names: Sequence[str]) -> list[str]:
 
 def stage_ends(spatial: Mapping[str, Shape]) -> list[str]:
     """List the last layer of each resolution, in the order of the forward pass."""
-    first = next(iter(spatial.values()))
     stages: dict[tuple[int, int], list[str]] = {}
     for name, (_, height, width) in spatial.items():
-        # Networks that keep channels last in between show other proportions there.
-        if 0.6 < height * first[2] / (width * first[1]) < 1.7:
-            stages.setdefault((height, width), []).append(name)
+        stages.setdefault((height, width), []).append(name)
     ends: list[str] = []
-    channels = -1
+    # What passes the picture itself on is no stage either.
+    channels = 3
     for names in stages.values():
         # One or two layers that change nothing but the resolution are poolings.
         pooling = len(names) <= 2 and all(spatial[name][0] == channels for name in names)

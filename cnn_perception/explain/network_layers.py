@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-__all__ = ['NetworkLayers', 'first_convolution', 'layer_shapes']
+__all__ = ['NetworkLayers', 'first_convolution', 'layer_shapes', 'reachable']
 
 Shape = tuple[int, ...]
 
@@ -58,10 +58,13 @@ class NetworkLayers:
         """
         Shape of each layer's output without the batch, in the order of the forward pass.
 
-        (C, h, w) or (F,), (L, F) for tokens. Layers that give no tensor are left out.
+        (C, h, w) or (F,), (L, F) for tokens. Layers that give no tensor are left out, and those
+        that give the same for every picture.
         """
-        recorder = ShapeRecorder(self.graph_module, {node: name
-                                                     for name, node in self.nodes.items()})
+        behind = reachable(next(node for node in self.graph_module.graph.nodes
+                                if node.op == 'placeholder'))
+        recorder = ShapeRecorder(self.graph_module, {
+            node: name for name, node in self.nodes.items() if node in behind})
         with torch.inference_mode():
             recorder.run(torch.zeros((1, *self.input_shape), device=self.device))
         return {name: recorder.shapes[name] for name in self.names if name in recorder.shapes}
@@ -80,9 +83,22 @@ class ShapeRecorder(fx.Interpreter):
         """Run a node and note its shape if it is a layer's."""
         result = super().run_node(n)
         name = self._layers.get(n)
-        if name is not None and isinstance(result, torch.Tensor) and result.ndim >= 2:
+        if name is not None and isinstance(result, torch.Tensor) and (
+                result.ndim >= 2 and result.shape[0] == 1):
             self.shapes[name] = tuple(int(size) for size in result.shape[1:])
         return result
+
+
+def reachable(start: fx.Node) -> set[fx.Node]:
+    """Return the nodes that depend on a node, without it."""
+    behind: set[fx.Node] = set()
+    waiting = list(start.users)
+    while waiting:
+        node = waiting.pop()
+        if node not in behind:
+            behind.add(node)
+            waiting += node.users
+    return behind
 
 
 def own_input_shape(module: nn.Module) -> Shape:

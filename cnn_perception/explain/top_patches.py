@@ -21,6 +21,8 @@ import numpy as np
 __all__ = ['TopPatches']
 
 GAP = 2
+# Where the field reaches beyond the input; lighter than the ground, so that its extent shows.
+BEYOND = (56, 56, 56)
 # Mean difference in grey levels below which two patches show the same thing.
 SAME = 10.0
 # Receptive fields smaller than this many input pixels are shown with their surroundings.
@@ -128,26 +130,25 @@ class TopPatches:
         self._channels = [Channel(int(number)) for number in dict.fromkeys(numbers.tolist())]
 
     def _cut(self, frame: np.ndarray, row: int, column: int) -> np.ndarray:
-        """Cut out what the layer sees at (row, column), what lies beyond the input as ground."""
+        """Cut out what the layer sees at (row, column), what lies beyond the input in grey."""
         window = input_window(self._preprocessing, *frame.shape[:2])
-        top, left, bottom, right = window.box(*self._field(row, column))
-        visible = window.visible()
-        size = max(bottom - top, right - left, 1)
-        zoom = self._size / size
-        patch = np.full((self._size, self._size, 3), style.GROUND, np.uint8)
-        rows = np.clip([top, bottom], visible[0], visible[2])
-        columns = np.clip([left, right], visible[1], visible[3])
-        part = frame[rows[0]:rows[1], columns[0]:columns[1]]
-        if not part.size:
-            return patch
-        # Fields that are not square stand in the middle of the patch.
-        above = (rows - top) * zoom + (self._size - (bottom - top) * zoom) / 2
-        beside = (columns - left) * zoom + (self._size - (right - left) * zoom) / 2
-        (first, last), (start, end) = np.rint(above).astype(int), np.rint(beside).astype(int)
-        if last > first and end > start:
-            way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
-            patch[first:last, start:end] = cv2.resize(
-                np.ascontiguousarray(part), (end - start, last - first), interpolation=way)
+        sides = self._field(row, column)
+        box, visible = window.box(*sides), window.visible()
+        patch = np.full((self._size, self._size, 3), BEYOND, np.uint8)
+        cuts, places = [], []
+        for axis in (0, 1):
+            start, end = box[axis], max(box[axis + 2], box[axis] + 1)
+            # Fields that are not square stand in the middle of the patch.
+            extent = self._size * sides[axis + 2] / max(sides[2:])
+            zoom, margin = extent / (end - start), (self._size - extent) / 2
+            cut = np.clip([start, end], visible[axis], visible[axis + 2])
+            cuts.append(slice(*cut.tolist()))
+            places.append(slice(*np.rint((cut - start) * zoom + margin).astype(int).tolist()))
+        part = np.ascontiguousarray(frame[cuts[0], cuts[1]])
+        target = patch[places[0], places[1]]
+        if part.size and target.size:
+            way = cv2.INTER_AREA if target.shape[0] < part.shape[0] else cv2.INTER_CUBIC
+            target[:] = cv2.resize(part, (target.shape[1], target.shape[0]), interpolation=way)
         return patch
 
     def _field(self, row: int, column: int) -> tuple[int, int, int, int]:

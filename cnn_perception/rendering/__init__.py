@@ -9,7 +9,7 @@ Pictures of answers and of what the network does, all (H, W, 3) uint8 RGB.
 from .channels import select_channels
 from .colormaps import names as colormap_names
 from .contact_sheet import contact_sheet
-from .dashboard import dashboard, MOSAIC_SIZE
+from .dashboard import dashboard, MOSAIC_COUNT, MOSAIC_SIZE
 from .edges import EDGE_FILTERS, edge_response, edges
 from .filters import filters
 from .geometry import input_window, InputWindow
@@ -18,7 +18,7 @@ from .mosaic import mosaic
 from .overlay import overlay
 
 __all__ = [
-    'EDGE_FILTERS', 'InputWindow', 'MOSAIC_SIZE', 'colormap_names', 'contact_sheet', 'dashboard',
-    'edge_response', 'edges', 'filters', 'heatmap_blend', 'input_window', 'mosaic', 'overlay',
+    'EDGE_FILTERS', 'InputWindow', 'MOSAIC_COUNT', 'MOSAIC_SIZE', 'colormap_names',
+    'contact_sheet', 'dashboard', 'edge_response', 'edges', 'filters', 'heatmap_blend', 'input_window', 'mosaic', 'overlay',
     'select_channels',
 ]

@@ -18,23 +18,32 @@ FACE = style.typeface(10.0)
 BASELINE = LINE - 8
 MARGIN = 6
 BAR = 48
+SPACE = '   '
 
 
 def blank(size: tuple[int, int], title: str) -> np.ndarray:
     """Return ground of (height, width) with a title in its uppermost line, if there is one."""
     picture = np.full((*size, 3), style.GROUND, np.uint8)
     if title:
-        style.write(picture, title, (MARGIN, BASELINE), FACE, style.WHITE, size[1] - 2 * MARGIN)
+        style.write(picture, fitted(title, size[1]), (MARGIN, BASELINE), FACE, style.WHITE, size[1] - 2 * MARGIN)
     return picture
+
+
+def fitted(title: str, width: int) -> str:
+    """Leave out the last words of a title, which matter least, until it fits a picture."""
+    parts = title.split(SPACE)
+    while len(parts) > 1 and style.text_width(SPACE.join(parts), FACE) > width - 2 * MARGIN:
+        parts.pop()
+    return SPACE.join(parts)
 
 
 def shape_words(caption: str, shape: tuple[int, ...], shown: int,
                 how: str | Sequence[int]) -> str:
     """Compose the left of the line: name, shape, which of the channels."""
-    line = f'{caption}   {" x ".join(str(size) for size in shape)}'
+    parts = [caption, ' x '.join(str(size) for size in shape)]
     if len(shape) == 3 and shown < shape[0]:
-        line += f'   {how} {shown}' if isinstance(how, str) else f'   {shown} chosen'
-    return line
+        parts.append(f'{how} {shown}' if isinstance(how, str) else f'{shown} chosen')
+    return SPACE.join(parts)
 
 
 def write_range(picture: np.ndarray, title: str, shown: tuple[float, float], colormap: str,
@@ -45,7 +54,8 @@ def write_range(picture: np.ndarray, title: str, shown: tuple[float, float], col
     shown: the lowest and highest value. each: every map has colours of its own, so that a bar of
     colours between the two would say something wrong.
     """
-    room = picture.shape[1] - style.text_width(title, FACE) - 24 - 2 * MARGIN
+    used = style.text_width(fitted(title, picture.shape[1]), FACE)
+    room = picture.shape[1] - used - 24 - 2 * MARGIN
     low, high = (f'{value:.3g}' for value in shown)
     if each:
         text = f'{low} to {high}, colours span each map'

@@ -27,18 +27,23 @@ def as_maps(activation: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(maps, np.float32)
 
 
-def extremes(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the lowest and highest finite value of each map: (C, ...) -> (C,), (C,) float32."""
+def extremes(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
+    """
+    Return the lowest and highest finite value of each map, and whether all values are finite.
+
+    maps: (C, ...) float32; the first two are (C,) float32, 0 for a map without any finite value.
+    """
     flat = maps.reshape(len(maps), -1)
     low, high = flat.min(axis=1), flat.max(axis=1)
     # Both are finite only where everything between them is, so that most frames need no more.
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+    clean = bool(np.isfinite(low).all() and np.isfinite(high).all())
+    if not clean:
         finite = np.isfinite(flat)
         low = np.where(finite, flat, np.inf).min(axis=1)
         high = np.where(finite, flat, -np.inf).max(axis=1)
         empty = ~finite.any(axis=1)
         low[empty] = high[empty] = 0.0
-    return low, high
+    return low, high, clean
 
 
 def select_channels(activation: np.ndarray, how: str | Sequence[int] = 'first', count: int = 64

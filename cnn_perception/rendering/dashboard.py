@@ -9,18 +9,20 @@ import numpy as np
 
 from . import style
 
-__all__ = ['MOSAIC_SIZE', 'SIZE', 'dashboard']
+__all__ = ['MOSAIC_COUNT', 'MOSAIC_SIZE', 'SIZE', 'dashboard']
 
 SIZE = (1280, 720)
 """Width and height of a dashboard in pixels."""
 GAP = 6
 STRIP = 84
-UPPER = 366
+UPPER = 344
 LOWER = SIZE[1] - STRIP - UPPER - 4 * GAP
 HALF = (SIZE[0] - 3 * GAP) // 2
 THIRD = (SIZE[0] - 4 * GAP) // 3
 MOSAIC_SIZE = (THIRD, LOWER)
 """Largest (width, height) of a mosaic that is shown as it is; larger ones are made smaller."""
+MOSAIC_COUNT = 28
+"""How many maps of most sizes fill that best."""
 FACE = style.typeface(10.0)
 # Seconds that the scale of the latency strip ends at, the first one that holds them all.
 SCALES = tuple(digit * 10.0 ** power for power in range(-4, 3) for digit in (1, 2, 5))
@@ -32,7 +34,7 @@ def dashboard(answer: np.ndarray | None, activation: np.ndarray | None,
     Lay out one picture of 1280 x 720, (720, 1280, 3) uint8 RGB.
 
     answer: the overlay, activation: the class activation map over the picture, mosaics: up to
-    three, best drawn with `largest=MOSAIC_SIZE`; each (H, W, 3) uint8 RGB of any size, None where
+    three, best drawn with `largest=MOSAIC_SIZE, count=MOSAIC_COUNT, labels=False`; each (H, W, 3) uint8 RGB of any size, None where
     there is none yet. latencies: seconds, oldest first; the last 600 are drawn. Raises ValueError
     for more than three mosaics.
     """
@@ -45,32 +47,31 @@ def dashboard(answer: np.ndarray | None, activation: np.ndarray | None,
     for index in range(3):
         mosaic = mosaics[index] if index < len(mosaics) else None
         put(picture, mosaic, GAP + index * (THIRD + GAP), UPPER + 2 * GAP, THIRD, LOWER,
-            'no layer')
+            'no layer', sharp=True)
     strip = picture[SIZE[1] - STRIP - GAP:SIZE[1] - GAP, GAP:SIZE[0] - GAP]
     draw_latencies(strip, latencies)
     return picture
 
 
 def put(picture: np.ndarray, part: np.ndarray | None, left: int, top: int, width: int,
-        height: int, missing: str) -> None:
+        height: int, missing: str, sharp: bool = False) -> None:
     """Put a picture, or words where it is missing, into a rectangle of another, in place."""
     room = picture[top:top + height, left:left + width]
     if part is not None:
-        room[:] = fitted(part, width, height)
+        small = part.shape[0] <= height and part.shape[1] <= width
+        room[:] = (centred if sharp and small else style.letterbox)(part, width, height)
         return
     room[:] = tuple(channel + 8 for channel in style.GROUND)
     column = (width - style.text_width(missing, FACE)) // 2
     style.write(room, missing, (column, height // 2), FACE, style.BAR_GROUND)
 
 
-def fitted(part: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Make a picture smaller if need be; a mosaic that fits is left as sharp as it is."""
-    if part.shape[0] <= height and part.shape[1] <= width and part.shape[1] > 0.7 * width:
-        box = np.full((height, width, 3), style.GROUND, np.uint8)
-        top, left = (height - part.shape[0]) // 2, (width - part.shape[1]) // 2
-        box[top:top + part.shape[0], left:left + part.shape[1]] = part
-        return box
-    return style.letterbox(part, width, height)
+def centred(part: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Put a picture that fits into the middle of width x height, pixel for pixel."""
+    box = np.full((height, width, 3), style.GROUND, np.uint8)
+    top, left = (height - part.shape[0]) // 2, (width - part.shape[1]) // 2
+    box[top:top + part.shape[0], left:left + part.shape[1]] = part
+    return box
 
 
 def draw_latencies(strip: np.ndarray, latencies: Sequence[float]) -> None:

@@ -19,6 +19,8 @@ EDGE_FILTERS = {
 
 GAP = 4
 BAND = 38
+# The square root, so that faint edges show beside strong ones.
+BRIGHTNESS = np.rint(np.sqrt(np.arange(256) * 255.0)).astype(np.uint8)
 CELL = 9
 FACE = style.typeface(10.0)
 
@@ -42,7 +44,8 @@ def edges(frame: np.ndarray, *, width: int = 1280) -> np.ndarray:
     Apply the four filters to a picture and draw the answers beside each other.
 
     frame: (H, W, 3) uint8 RGB, weighed to grey by ITU-R BT.601 and made smaller where four of it
-    would be wider than `width`; never larger. Returns (H, W, 3) uint8 RGB, each answer under its
+    would be wider than `width`; never larger. Brightness is the square root
+    of the answer. Returns (H, W, 3) uint8 RGB, each answer under its
     name and its weights: white 1, black -1, grey 0. Raises ValueError for a width below 320.
     """
     if width < 320:
@@ -59,7 +62,8 @@ def edges(frame: np.ndarray, *, width: int = 1280) -> np.ndarray:
     for index, name in enumerate(EDGE_FILTERS):
         left = GAP + index * (tile + GAP)
         start = left + (tile - across) // 2
-        picture[BAND:BAND + height, start:start + across] = edge_response(grey, name)[..., None]
+        picture[BAND:BAND + height, start:start + across] = cv2.LUT(
+            edge_response(grey, name), BRIGHTNESS)[..., None]
         draw_kernel(picture, EDGE_FILTERS[name], left, (BAND - 3 * CELL) // 2)
         text = left + 3 * CELL + 8
         style.write(picture, name, (text, BAND // 2 + 5), FACE, style.WHITE,
@@ -73,5 +77,5 @@ def draw_kernel(picture: np.ndarray, kernel: tuple[tuple[int, ...], ...], left: 
     tones = np.rint(127.5 + 127.5 * np.array(kernel)).astype(np.uint8)
     tones[tones == 128] = 110
     cells = tones.repeat(CELL, axis=0).repeat(CELL, axis=1)
-    cells[CELL - 1::CELL] = cells[:, CELL - 1::CELL] = style.GROUND[0]
+    cells[CELL - 1::CELL] = cells[:, CELL - 1::CELL] = 70
     picture[top:top + 3 * CELL, left:left + 3 * CELL] = cells[..., None]

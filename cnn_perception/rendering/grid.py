@@ -16,8 +16,8 @@ __all__ = ['Grid', 'backdrop', 'lay_out']
 PROPORTION = 4 / 3
 GAP = 2
 LABEL = 13
-# What an automatic zoom fills.
-COMFORTABLE = (760, 570)
+# What an automatic scale fills: 64 maps of 7 x 7 at 11 pixels to one, of 112 x 112 at one to two.
+COMFORTABLE = (800, 680)
 
 
 @dataclass(frozen=True)
@@ -69,19 +69,21 @@ def lay_out(count: int, shape: tuple[int, int], scale: int, labels: bool, captio
     """
     Lay out `count` maps of (h, w) as near to 4:3 as they come.
 
-    scale: zoom, 0 chooses it. largest: (width, height) that the picture may have; where maps are
-    too many for it they are shrunk by a whole number. digits: those of the largest label; labels
-    are left out where tiles are too narrow for them.
+    scale: zoom, 0 chooses one for at most 800 x 680 pixels. largest: (width, height) that the
+    picture may have; where maps are too many for it they are shrunk by a whole number. digits:
+    those of the largest label; labels are left out where tiles are too narrow for them.
     """
-    room = largest[0], largest[1] - (LINE if caption else 0)
-    wish = (min(room[0], COMFORTABLE[0]), min(room[1], COMFORTABLE[1]))
+    # An explicit scale may fill all that is allowed.
+    width, height = largest if scale else (min(largest[0], COMFORTABLE[0]),
+                                           min(largest[1], COMFORTABLE[1]))
+    limits = width, height - (LINE if caption else 0)
     label_width = style.text_width('0' * digits, style.SMALL)
 
     def attempt(zoom: int, shrink: int, labelled: bool) -> Grid:
         tile = max(1, shape[0] // shrink) * zoom, max(1, shape[1] // shrink) * zoom
         label = LABEL if labelled and tile[1] >= label_width else 0
         cell = tile[0] + GAP + label, tile[1] + GAP
-        columns = best_columns(count, cell)
+        columns = best_columns(count, cell, limits)
         rows = math.ceil(count / columns)
         top = LINE if caption else 0
         width = columns * cell[1]
@@ -89,31 +91,31 @@ def lay_out(count: int, shape: tuple[int, int], scale: int, labels: bool, captio
         return Grid(rows, columns, zoom, shrink, tile, cell, label, top, (full - width) // 2,
                     (rows * cell[0] + top, full))
 
-    def fits(grid: Grid, limits: tuple[int, int]) -> bool:
+    def fits(grid: Grid) -> bool:
         return (grid.columns * grid.cell[1] <= limits[0]
                 and grid.rows * grid.cell[0] <= limits[1])
 
     for labelled in ((True, False) if labels else (False,)):
-        wanted = scale or max(1, wish[0] // shape[1])
-        for zoom in range(wanted, 0, -1):
+        for zoom in range(scale or max(1, limits[0] // shape[1]), 0, -1):
             grid = attempt(zoom, 1, labelled)
-            if fits(grid, room if scale or zoom == 1 else wish):
+            if fits(grid):
                 return grid
         # Labels that take more room than their maps are given up first.
         for shrink in range(2, max(shape) + 1):
             grid = attempt(1, shrink, labelled)
-            if fits(grid, room) and (not labelled or grid.tile[0] >= LABEL):
+            if fits(grid) and (not labelled or grid.tile[0] >= LABEL):
                 return grid
     raise ValueError(f'{count} maps do not fit into {largest[0]} x {largest[1]} pixels: show fewer '
                      'channels, or allow a larger picture')
 
 
-def best_columns(count: int, cell: tuple[int, int]) -> int:
-    """Return how many columns come nearest to 4:3 with the fewest empty cells."""
-    def badness(columns: int) -> float:
+def best_columns(count: int, cell: tuple[int, int], limits: tuple[int, int]) -> int:
+    """Return how many columns fit, come nearest to 4:3 and leave the fewest cells empty."""
+    def badness(columns: int) -> tuple[bool, float]:
         rows = math.ceil(count / columns)
-        proportion = columns * cell[1] / (rows * cell[0])
-        return abs(math.log(proportion / PROPORTION)) + (columns * rows - count) / count
+        width, height = columns * cell[1], rows * cell[0]
+        return (width > limits[0] or height > limits[1],
+                abs(math.log(width / height / PROPORTION)) + (columns * rows - count) / count)
     return min(range(1, count + 1), key=badness)
 
 

@@ -49,13 +49,15 @@ def mosaic(activation: np.ndarray, *, channels: str | Sequence[int] = 'first', c
         raise ValueError(f'scale is {scale!r}, expected a whole number, 0 for automatic')
     vector = isinstance(activation, np.ndarray) and activation.ndim == 1
     maps = as_maps(activation[None, None] if vector else activation)
-    low, high = extremes(maps)
+    low, high, clean = extremes(maps)
+    # Only these can lie outside of the range that is shown.
+    cut = not clean or not isinstance(normalize, str)
     bottom, top = span(normalize, low, high)
     title = ''
     if vector:
         if caption:
             title = shape_words(caption, activation.shape, 1, 'first')
-        picture = strip(to_bytes(maps, bottom, top)[0, 0], colormap, labels, title, largest)
+        picture = strip(to_bytes(maps, bottom, top, cut)[0, 0], colormap, labels, title, largest)
     else:
         chosen = pick(len(maps), channels, min(count, MOST),
                       strengths(maps) if channels == 'strongest' else None)[:MOST]
@@ -66,7 +68,7 @@ def mosaic(activation: np.ndarray, *, channels: str | Sequence[int] = 'first', c
                        len(str(chosen.max())))
         if len(chosen) != len(maps) or channels != 'first':
             maps, bottom, top = maps[chosen], bottom[chosen], top[chosen]
-        values = to_bytes(shrunk(maps, grid.shrink), bottom, top)
+        values = to_bytes(shrunk(maps, grid.shrink), bottom, top, cut)
         picture = backdrop(grid, tuple(chosen.tolist()), title).copy()
         grid.place(picture, arranged(values, grid, colormap), len(chosen))
     if title:
@@ -92,18 +94,26 @@ def span(normalize: Normalisation, low: np.ndarray, high: np.ndarray
     return np.full_like(low, normalize[0]), np.full_like(high, normalize[1])
 
 
-def to_bytes(maps: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Map low to 0 and high to 255, rounded: (n, h, w) float32 -> (n, h, w) uint8."""
+def to_bytes(maps: np.ndarray, low: np.ndarray, high: np.ndarray, cut: bool) -> np.ndarray:
+    """
+    Map low to 0 and high to 255, rounded: (n, h, w) float32 -> (n, h, w) uint8.
+
+    low, high: (n,). cut: whether values may lie outside, or not be finite; what is no number
+    becomes 0.
+    """
     width = high.astype(np.float64) - low
     # A constant map has no range to spread: all of it is the lowest colour.
-    factor = np.where(width > 1e-35, 255.0 / np.maximum(width, 1e-35), 0.0).astype(np.float32)
+    factor = np.where(width > 1e-35, 255.0 / np.maximum(width, 1e-35), 0.0)
+    # Half a step is added here rather than to every value, as conversion cuts fractions off.
+    start = (low - np.where(factor > 0, 0.5 / np.maximum(factor, 1e-38), 0.0)).astype(np.float32)
+    factor = factor.astype(np.float32)
     with np.errstate(over='ignore', invalid='ignore'):
-        values = maps - low[:, None, None]
+        values = maps - start[:, None, None]
         values *= factor[:, None, None]
-        # Not a number compares false with everything and so would be cast to anything.
-        np.fmax(values, 0.0, out=values)
-        np.minimum(values, 255.0, out=values)
-    values += 0.5
+        # The widest ranges overflow, and so leave the range of a byte.
+        if cut or width.max() > 1e38:
+            np.fmax(values, 0.0, out=values)
+            np.minimum(values, 255.0, out=values)
     return values.astype(np.uint8)
 
 

@@ -74,12 +74,11 @@ def letterbox(picture: np.ndarray, width: int, height: int) -> np.ndarray:
     """
     Fit a picture (H, W, 3) uint8 into width x height, centred, its proportions kept.
 
-    What remains is filled with the ground colour. Enlarged pixels stay square, so that small
-    maps are not blurred into shapes that the network never computed.
+    What remains is filled with the ground colour.
     """
     zoom = min(width / picture.shape[1], height / picture.shape[0])
     size = (max(1, round(picture.shape[1] * zoom)), max(1, round(picture.shape[0] * zoom)))
-    way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_NEAREST
+    way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_CUBIC
     box = np.full((height, width, 3), GROUND, np.uint8)
     left, top = (width - size[0]) // 2, (height - size[1]) // 2
     box[top:top + size[1], left:left + size[0]] = (

@@ -7,34 +7,25 @@ import time
 import traceback
 from typing import Any
 
-from cnn_perception.classifier import Classifier
-from cnn_perception.ros import diagnostics, messages, parameters, spinning
-from cnn_perception.ros.newest import Letter, Mailbox
-from cnn_perception.ros.pipeline import Camera, Pipeline, WARNING_PERIOD
+from cnn_perception.ros import diagnostics, parameters, spinning
+from cnn_perception.ros.debug_settings import read_settings
+from cnn_perception.ros.diagnostics import DiagnosticArray
+from cnn_perception.ros.newest import Letter
+from cnn_perception.ros.running import Loaded, Running
 from cnn_perception.ros.services import create_questions
-from cnn_perception.ros.worker import Worker
-from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
-from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
-import torch
-from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
 __all__ = ['ClassifierNode', 'main']
 
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-RELIABLE = QoSProfile(depth=10)
-# A reliable writer matches every reader; one picture is enough for a viewer.
-PICTURES = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
 class ClassifierNode(LifecycleNode):
     """
-    Classifies the newest image of a topic.
+    Classifies the newest image of each camera.
 
     Configure loads and warms up the network, activate subscribes, deactivate unsubscribes,
     cleanup frees the network. With `autostart` it does the first two by itself.
@@ -45,23 +36,20 @@ class ClassifierNode(LifecycleNode):
         super().__init__('classifier', **options)
         parameters.declare(self, parameters.CLASSIFIER)
         parameters.warn_of_unknown(self)
-        self._settings = parameters.values(self, parameters.CLASSIFIER)
-        self._configured = False
+        self.settings = parameters.values(self, parameters.CLASSIFIER)
         self._failure = ''
         self._loads = 0
-        self._classifier: Classifier | None = None
-        self._cameras: dict[str, Camera] = {}
-        self._subscriptions: list[Subscription] = []
-        self._mailbox: Mailbox | None = None
-        self._worker: Worker | None = None
-        self._latched: list[Any] = []
+        self._loaded: Loaded | None = None
+        self._running: Running | None = None
+        self._image_subscriptions: list[Subscription] = []
         self.add_on_set_parameters_callback(self._on_set_parameters)
-        self._questions = create_questions(self, lambda: self._classifier)
+        self._questions = create_questions(
+            self, lambda: self._loaded, lambda: self._running)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._diagnostics_timer = self.create_timer(
-            self._settings['diagnostics_period'], self._publish_diagnostics)
+            self.settings['diagnostics_period'], self._publish_diagnostics)
         self._autostart_timer = None
-        if self._settings['autostart']:
+        if self.settings['autostart']:
             self._autostart_timer = self.create_timer(0.0, self._autostart)
 
     # transitions
@@ -71,7 +59,7 @@ class ClassifierNode(LifecycleNode):
         return self._attempt('configure', self._configure)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start the worker and subscribe."""
+        """Start the threads and subscribe."""
         return self._attempt('activate', self._activate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -108,102 +96,56 @@ class ClassifierNode(LifecycleNode):
         return SUCCESS
 
     def _configure(self) -> None:
-        settings = parameters.values(self, parameters.CLASSIFIER)
-        reason = parameters.refusal(parameters.CLASSIFIER, [
-            self.get_parameter(row.name) for row in parameters.CLASSIFIER])
-        if reason:
+        self.settings = parameters.values(self, parameters.CLASSIFIER)
+        if reason := parameters.refusal(parameters.CLASSIFIER, [
+                self.get_parameter(row.name) for row in parameters.CLASSIFIER]):
             raise ValueError(reason)
-        self._settings = settings
-        if settings['num_threads'] > 0:
-            torch.set_num_threads(settings['num_threads'])
         started = time.monotonic()
-        self._classifier = Classifier(
-            settings['architecture'], settings['weights'], settings['device'],
-            label_file=settings['labels'], **preprocessing_overrides(settings))
-        self._classifier.warm_up()
-        network = self._classifier.network
+        self._loads += 1
+        self._loaded = Loaded(self, self.settings, self._loads)
+        network = self._loaded.classifier.network
         if not network.trained:
             self.get_logger().warning("weights are 'none': the values of the network are random "
                                       'and ITS ANSWERS MEAN NOTHING')
-        self._loads += 1
-        self._create_publishers()
-        self._configured = True
         self.get_logger().info(
             f'{network.architecture} ready in {time.monotonic() - started:.1f} s: weights '
             f'{network.weights}, {len(network.labels)} classes, device '
-            f'{self._classifier.device_reason}')
-
-    def _create_publishers(self) -> None:
-        compressed = self._settings['image_transport'] == 'compressed'
-        topic = self._settings['image_topic'] + ('/compressed' if compressed else '')
-        name = 'image'
-        self._cameras = {name: Camera(
-            name, self.resolve_topic_name(topic), CompressedImage if compressed else Image,
-            self.create_publisher(Classification, '~/classification', RELIABLE),
-            self.create_publisher(Image, '~/debug/overlay', PICTURES))}
-        self._latched = [self.create_publisher(LabelInfo, '~/label_info', LATCHED),
-                         self.create_publisher(VisionInfo, '~/vision_info', LATCHED)]
-        self._publish_latched()
-
-    def _publish_latched(self) -> None:
-        labels, vision = self._latched
-        header = Header(stamp=self.get_clock().now().to_msg())
-        labels.publish(messages.label_info(
-            self._classifier.labels, self._settings['score_threshold'], header))
-        vision.publish(messages.vision_info(
-            self._classifier.network, labels.topic_name, self._loads, header))
+            f'{self._loaded.classifier.device_reason}')
 
     def _activate(self) -> None:
-        self._mailbox = Mailbox()
-        pipeline = Pipeline(self._classifier, self._cameras, lambda: self._settings,
-                            self.get_clock(), self.get_logger())
-        self._worker = Worker(self._mailbox, pipeline.process, self._report)
-        self._worker.start()
-        if self._settings['enable']:
+        self._running = Running(self, self._loaded)
+        if self.settings['enable']:
             self._subscribe()
 
-    def _report(self, problem: str) -> None:
-        if not self.context.ok():
-            # The process is ending: a last answer had nobody left to go to.
-            return
-        self.get_logger().error(f'a frame was lost: {problem}',
-                                throttle_duration_sec=WARNING_PERIOD)
-
     def _subscribe(self) -> None:
-        qos = QoSProfile(depth=self._settings['qos.depth'], reliability=(
-            ReliabilityPolicy.RELIABLE if self._settings['qos.reliability'] == 'reliable'
+        qos = QoSProfile(depth=self.settings['qos.depth'], reliability=(
+            ReliabilityPolicy.RELIABLE if self.settings['qos.reliability'] == 'reliable'
             else ReliabilityPolicy.BEST_EFFORT))
-        for camera in self._cameras.values():
+        for camera in self._loaded.cameras.values():
             # Serialised, so that a frame that is replaced unseen is never unpacked.
-            self._subscriptions.append(self.create_subscription(
+            self._image_subscriptions.append(self.create_subscription(
                 camera.message_type, camera.topic,
                 lambda data, camera=camera: self._receive(camera, data), qos, raw=True))
 
-    def _receive(self, camera: Camera, data: bytes) -> None:
+    def _receive(self, camera, data: bytes) -> None:
         camera.statistics.count('received')
-        if self._mailbox.put(Letter(camera.name, data, time.monotonic_ns())):
+        if self._running.mailbox.put(Letter(camera.name, data, time.monotonic_ns())):
             camera.statistics.count('dropped')
 
     def _unsubscribe(self) -> None:
-        while self._subscriptions:
-            self.destroy_subscription(self._subscriptions.pop())
+        while self._image_subscriptions:
+            self.destroy_subscription(self._image_subscriptions.pop())
 
     def _deactivate(self) -> None:
         self._unsubscribe()
-        if self._worker is not None and not self._worker.stop():
-            self.get_logger().error('the network did not finish its batch within 10 s; it is left '
-                                    'behind')
-        self._worker = self._mailbox = None
+        running, self._running = self._running, None
+        if running is not None:
+            running.stop()
 
     def _clean_up(self) -> None:
-        for publisher in [*self._latched, *(
-                publisher for camera in self._cameras.values()
-                for publisher in (camera.answers, camera.overlays))]:
-            self.destroy_publisher(publisher)
-        self._latched, self._cameras, self._classifier = [], {}, None
-        self._configured = False
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        loaded, self._loaded = self._loaded, None
+        if loaded is not None:
+            loaded.destroy()
 
     def stop(self) -> None:
         """Leave whatever state it is in and free everything."""
@@ -221,38 +163,41 @@ class ClassifierNode(LifecycleNode):
     # parameters
 
     def _on_set_parameters(self, changes: list) -> SetParametersResult:
-        reason = parameters.refusal(parameters.CLASSIFIER, changes, self._configured,
+        loaded = self._loaded
+        reason = parameters.refusal(parameters.CLASSIFIER, changes, loaded is not None,
                                     self.get_fully_qualified_name())
+        before = self.settings
+        # A new mapping, because the worker reads the old one in its own thread.
+        after = {**before, **{change.name: change.value for change in changes
+                              if change.name in before}}
+        try:
+            if not reason and any(change.name.startswith('debug.') for change in changes):
+                debug = read_settings(after, loaded.classifier.labels if loaded else ())
+                if loaded is not None:
+                    loaded.change_debug(debug)
+        except ValueError as error:
+            reason = str(error)
         if reason:
             return SetParametersResult(successful=False, reason=reason)
-        before = self._settings
-        # A new mapping, because the worker reads the old one in its own thread.
-        self._settings = {**before, **{change.name: change.value for change in changes
-                                       if change.name in before}}
-        if self._worker is not None and self._settings['enable'] != before['enable']:
-            self._subscribe() if self._settings['enable'] else self._unsubscribe()
-        if self._configured and self._settings['score_threshold'] != before['score_threshold']:
-            self._publish_latched()
+        self.settings = after
+        if self._running is not None and after['enable'] != before['enable']:
+            self._subscribe() if after['enable'] else self._unsubscribe()
+        if loaded is not None and after['score_threshold'] != before['score_threshold']:
+            loaded.publish_labels(after['score_threshold'])
         return SetParametersResult(successful=True)
 
     # diagnostics
 
     def _publish_diagnostics(self) -> None:
         name = self.get_fully_qualified_name()
+        classifier = self._loaded.classifier if self._loaded is not None else None
         statuses = [diagnostics.node_status(
-            name, self._failure, self._classifier, self._worker is not None)]
-        if self._worker is not None and self._settings['enable']:
+            name, self._failure, classifier, self._running is not None)]
+        if self._running is not None and self.settings['enable']:
             statuses += [diagnostics.camera_status(
                 f'{name}: {camera.topic}', camera.statistics,
-                self.count_publishers(camera.topic)) for camera in self._cameras.values()]
+                self.count_publishers(camera.topic)) for camera in self._loaded.cameras.values()]
         self._diagnostics.publish(diagnostics.array(statuses, self.get_clock().now().to_msg()))
-
-
-def preprocessing_overrides(settings: dict[str, Any]) -> dict[str, tuple]:
-    """Turn the parameters' zeros, which YAML can write, into the empty values that they mean."""
-    size, std = settings['input_size'], settings['std']
-    return {'input_size': size if any(size) else (),
-            'mean': settings['mean'] if any(std) else (), 'std': std if any(std) else ()}
 
 
 def main(arguments: list[str] | None = None) -> int:

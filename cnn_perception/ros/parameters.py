@@ -82,6 +82,8 @@ CLASSIFIER = (
               'set.'),
     Parameter('std', [0.0], 'Standard deviation of each channel for values in [0, 1]; [0.0] takes '
               'mean and std of the weights.'),
+    Parameter('cameras', [''], 'Names of the cameras, classified together: a takes a/image and '
+              "answers on ~/a/classification. [''] is one camera without a name."),
     Parameter('image_topic', 'image', 'Image topic, relative to the namespace; remapping works as '
               'well.'),
     Parameter('image_transport', 'raw', 'raw subscribes to sensor_msgs/Image, compressed to '
@@ -100,6 +102,28 @@ CLASSIFIER = (
               bounds=(0.0, 1.0), when=LIVE),
     Parameter('class_id_format', 'name', 'What class_id carries: the unique class name, or the '
               "output's index in decimal.", choices=('name', 'index'), when=LIVE),
+    Parameter('debug.layers', ['auto'], 'Layers to show, each on a topic of its own: names, names '
+              'with wildcards (layer*.relu), or auto: an early, a middle and a late one on '
+              '~/debug/early, middle and late. [\'\'] shows none.', when=LIVE),
+    Parameter('debug.channels', 'first 64', "Channels of a layer that are shown: 'first N', "
+              "'strongest N' or numbers such as '0, 5, 7'.", when=LIVE),
+    Parameter('debug.normalize', 'map', "Range of the colours: of each 'map', of the whole "
+              "'layer', or fixed, such as '0, 6'.", when=LIVE),
+    Parameter('debug.colormap', 'viridis', "Colours of the maps: a colour map of OpenCV's, or "
+              'grey.', when=LIVE),
+    Parameter('debug.scale', 0, 'Zoom of the maps; 0 chooses one that shows small maps.',
+              bounds=(0, 64), when=LIVE),
+    Parameter('debug.labels', True, 'Write the channel numbers on the maps.', when=LIVE),
+    Parameter('debug.cam_class', '', 'Class that ~/debug/cam explains, by name or index; empty: '
+              'the best one of each answer.', when=LIVE),
+    Parameter('debug.cam_layer', '', 'Layer of the class activation map; empty: the last one '
+              'with rows and columns, which costs least.', when=LIVE),
+    Parameter('debug.cam_opacity', 0.6, 'Opacity of the class activation map.',
+              bounds=(0.0, 1.0), when=LIVE),
+    Parameter('debug.patches_layer', '', 'Layer of ~/debug/top_patches; empty: the middle one '
+              'of auto.', when=LIVE),
+    Parameter('debug.patches_channels', 'strongest 8', "Channels of ~/debug/top_patches: "
+              "'strongest N' or numbers such as '3, 17'.", when=LIVE),
     Parameter('debug.rate', 0.0, 'Most debug pictures a second on each topic; 0 draws one for '
               'every answer. Classification never waits for them.', bounds=(0.0, 1000.0),
               when=LIVE),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import json
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from cnn_perception.architectures.layer_table import describe
-from cnn_perception.classifier import Classifier
+from cnn_perception.ros.running import Loaded, Running
 from rclpy.node import Node
 from rclpy.service import Service
 from std_srvs.srv import Trigger
@@ -14,37 +16,53 @@ from std_srvs.srv import Trigger
 __all__ = ['create_questions']
 
 
-def create_questions(node: Node, current: Callable[[], Classifier | None]) -> list[Service]:
+def create_questions(node: Node, loaded: Callable[[], Loaded | None],
+                     running: Callable[[], Running | None]) -> list[Service]:
     """
-    Offer `~/describe`, the layer table of what the node runs.
+    Offer `~/describe`, `~/list_layers` and `~/reset_patches`.
 
-    current returns the loaded classifier, or None while the node is unconfigured, when every
-    question is answered with success false.
+    loaded, running return None while the node is unconfigured or inactive, when the questions
+    are answered with success false.
     """
-    tables: WeakKeyDictionary[Classifier, str] = WeakKeyDictionary()
+    tables: WeakKeyDictionary[Loaded, str] = WeakKeyDictionary()
 
-    def layer_table(classifier: Classifier) -> str:
+    def layer_table(current: Loaded) -> str:
         # One pass without values, but it takes tenths of a second for the largest networks.
-        if classifier not in tables:
-            preprocessing = classifier.network.preprocessing
-            tables[classifier] = describe(classifier.network.module,
-                                   (preprocessing.channels, *preprocessing.crop)).to_json()
-        return tables[classifier]
+        if current not in tables:
+            network = current.classifier.network
+            shape = (network.preprocessing.channels, *network.preprocessing.crop)
+            tables[current] = describe(network.module, shape).to_json()
+        return tables[current]
 
-    return [question(node, '~/describe', current, layer_table)]
+    def layers(current: Loaded) -> str:
+        return json.dumps({name: list(shape)
+                           for name, shape in current.layers.layers.shapes.items()})
+
+    def reset(current: Running) -> str:
+        current.pictures.reset_patches()
+        return 'the patches seen so far are forgotten'
+
+    return [question(node, '~/describe', loaded, layer_table, 'configure'),
+            question(node, '~/list_layers', loaded, layers, 'configure'),
+            question(node, '~/reset_patches', running, reset, 'activate')]
 
 
-def question(node: Node, name: str, current: Callable[[], Classifier | None],
-             answer: Callable[[Classifier], str]) -> Service:
-    """Offer one question; what `answer` cannot say becomes the message of a failure."""
+def question(node: Node, name: str, current: Callable[[], Any | None],
+             answer: Callable[[Any], str], before: str) -> Service:
+    """
+    Offer one question; what `answer` cannot say becomes the message of a failure.
+
+    before: the transition that has to come first.
+    """
     def respond(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        classifier = current()
-        if classifier is None:
-            response.message = ('the node is unconfigured: ros2 lifecycle set '
-                                f'{node.get_fully_qualified_name()} configure')
+        subject = current()
+        if subject is None:
+            state = 'unconfigured' if before == 'configure' else 'inactive'
+            response.message = (f'the node is {state}: ros2 lifecycle set '
+                                f'{node.get_fully_qualified_name()} {before}')
             return response
         try:
-            response.message = answer(classifier)
+            response.message = answer(subject)
             response.success = True
         except (ValueError, RuntimeError) as error:
             response.message = str(error)

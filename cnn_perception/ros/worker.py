@@ -14,14 +14,15 @@ __all__ = ['Worker']
 class Worker:
     """Takes mail and hands it to `process` until it is stopped; outlives whatever that raises."""
 
-    def __init__(self, mailbox: Mailbox, process: Callable[[list[Letter]], None],
+    def __init__(self, name: str, mailbox: Mailbox, process: Callable[[list[Letter]], None],
                  report: Callable[[str], None]) -> None:
         """Prepare the thread; report gets the text of an error that `process` did not expect."""
+        self.name = name
         self._mailbox = mailbox
         self._process = process
         self._report = report
         # A daemon, so that a hung driver cannot keep a process alive that was told to end.
-        self._thread = threading.Thread(target=self._run, name='classifier', daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
         """Begin to take mail."""

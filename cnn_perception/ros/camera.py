@@ -1,0 +1,96 @@
+"""One camera: where its images come from, where its answers and pictures go, how they fare."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import threading
+
+from cnn_perception.ros.debug_settings import FIXED_TOPICS
+from cnn_perception.ros.diagnostics import CameraStatistics
+from cnn_perception.ros.image_messages import from_rgb
+import numpy as np
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+from vision_msgs.msg import Classification
+
+__all__ = ['Camera']
+
+ANSWERS = QoSProfile(depth=10)
+# A reliable writer matches every reader; one picture is enough for a viewer.
+PICTURES = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+
+
+class Camera:
+    """
+    The topics and statistics of one camera.
+
+    name: as in the parameter `cameras`, '' for the only one. Its images come from `topic` below
+    `name`, its answers go to ~/`name`/classification and its pictures to ~/`name`/debug/....
+    Publishers come and go in the executor's thread while the pictures' thread uses them.
+    """
+
+    def __init__(self, node: Node, name: str, topic: str, compressed: bool) -> None:
+        """Create the publishers; the caller subscribes."""
+        self.name = name
+        self.statistics = CameraStatistics()
+        self.message_type: type = CompressedImage if compressed else Image
+        self.topic = node.resolve_topic_name(
+            '/'.join(filter(None, [name, topic, 'compressed' if compressed else ''])))
+        self.last_picture = 0.0
+        self._node = node
+        self._base = '/'.join(filter(None, ['~', name]))
+        self._lock = threading.Lock()
+        self._answers = node.create_publisher(
+            Classification, f'{self._base}/classification', ANSWERS)
+        self._pictures: dict[str, Publisher] = {}
+        self._layers: dict[str, str] = {}
+        for picture in FIXED_TOPICS:
+            self._create(picture)
+
+    def _create(self, picture: str) -> None:
+        self._pictures[picture] = self._node.create_publisher(
+            Image, f'{self._base}/debug/{picture}', PICTURES)
+
+    def answer(self, message: Classification) -> None:
+        """Publish an answer."""
+        self._answers.publish(message)
+
+    def set_layers(self, layers: Mapping[str, str]) -> None:
+        """Offer a topic for each {topic: layer}; those that stay are not interrupted."""
+        with self._lock:
+            for picture in [*self._layers]:
+                if picture not in layers:
+                    self._node.destroy_publisher(self._pictures.pop(picture))
+            for picture in layers:
+                if picture not in self._pictures:
+                    self._create(picture)
+            self._layers = dict(layers)
+
+    def layers(self) -> dict[str, str]:
+        """Return {topic: layer} of the layer topics."""
+        with self._lock:
+            return dict(self._layers)
+
+    def watched(self) -> set[str]:
+        """Return the pictures that somebody subscribes to."""
+        with self._lock:
+            return {picture for picture, publisher in self._pictures.items()
+                    if publisher.get_subscription_count() > 0}
+
+    def show(self, picture: str, rgb: np.ndarray, header: Header) -> None:
+        """Publish a picture (H, W, 3) uint8 RGB, if its topic is still there."""
+        message = from_rgb(rgb, header)
+        with self._lock:
+            publisher = self._pictures.get(picture)
+            if publisher is not None:
+                publisher.publish(message)
+
+    def destroy(self) -> None:
+        """Remove the publishers."""
+        with self._lock:
+            for publisher in [self._answers, *self._pictures.values()]:
+                self._node.destroy_publisher(publisher)
+            self._pictures, self._layers = {}, {}

@@ -1,0 +1,145 @@
+"""What the classifier node holds: between configure and cleanup, and while it is active."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cnn_perception.classifier import Classifier
+from cnn_perception.ros import messages
+from cnn_perception.ros.camera import Camera
+from cnn_perception.ros.debug_layers import DebugLayers
+from cnn_perception.ros.debug_settings import DebugSettings, read_settings
+from cnn_perception.ros.image_messages import from_rgb
+from cnn_perception.ros.newest import Mailbox
+from cnn_perception.ros.pictures import Pictures
+from cnn_perception.ros.pipeline import Pipeline, WARNING_PERIOD
+from cnn_perception.ros.worker import Worker
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+import torch
+from vision_msgs.msg import LabelInfo, VisionInfo
+
+__all__ = ['Loaded', 'Running']
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Loaded:
+    """A network that is loaded and warm, its cameras and its latched topics."""
+
+    def __init__(self, node: Node, settings: Mapping[str, Any], version: int) -> None:
+        """Load; raises ValueError with the cause, and leaves no publisher behind."""
+        self._node = node
+        self._publishers: list[Publisher] = []
+        self.cameras: dict[str, Camera] = {}
+        names = camera_names(settings['cameras'])
+        read_settings(settings)
+        if settings['num_threads'] > 0:
+            torch.set_num_threads(settings['num_threads'])
+        self.classifier = Classifier(
+            settings['architecture'], settings['weights'], settings['device'],
+            label_file=settings['labels'], **preprocessing_overrides(settings))
+        self.classifier.warm_up()
+        self.layers = DebugLayers(self.classifier)
+        self.debug = read_settings(settings, self.classifier.labels)
+        self.layers.check(self.debug)
+        topics = self.layers.topics(self.debug)
+        for name in names:
+            self.cameras[name] = Camera(node, name, settings['image_topic'],
+                                        settings['image_transport'] == 'compressed')
+            self.cameras[name].set_layers(topics)
+        self._labels = self._latched(LabelInfo, '~/label_info')
+        self._vision = self._latched(VisionInfo, '~/vision_info')
+        self._filters = self._latched(Image, '~/debug/filters')
+        self.publish_labels(settings['score_threshold'])
+        self._vision.publish(messages.vision_info(
+            self.classifier.network, self._labels.topic_name, version, self._header()))
+        kernels = self.layers.kernels()
+        if kernels is not None:
+            self._filters.publish(from_rgb(kernels, self._header()))
+
+    def _latched(self, message_type: type, name: str) -> Publisher:
+        publisher = self._node.create_publisher(message_type, name, LATCHED)
+        self._publishers.append(publisher)
+        return publisher
+
+    def _header(self) -> Header:
+        return Header(stamp=self._node.get_clock().now().to_msg())
+
+    def publish_labels(self, threshold: float) -> None:
+        """Publish the class names, with the score below which classes are left out."""
+        self._labels.publish(messages.label_info(
+            self.classifier.labels, threshold, self._header()))
+
+    def change_debug(self, debug: DebugSettings) -> None:
+        """Show something else; ValueError where a layer is not one of the network's."""
+        self.layers.check(debug)
+        topics = self.layers.topics(debug)
+        for camera in self.cameras.values():
+            camera.set_layers(topics)
+        self.debug = debug
+
+    def destroy(self) -> None:
+        """Remove the publishers and give the device's memory back."""
+        for camera in self.cameras.values():
+            camera.destroy()
+        for publisher in self._publishers:
+            self._node.destroy_publisher(publisher)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+class Running:
+    """The two threads of an active node: one answers, one draws."""
+
+    def __init__(self, node, loaded: Loaded) -> None:
+        """Start them; frames go into `mailbox`."""
+        self._node = node
+        self.mailbox = Mailbox()
+        self.pictures = Pictures(loaded.layers, lambda: loaded.debug, self._warn)
+        pipeline = Pipeline(loaded.classifier, loaded.cameras, self.pictures,
+                            lambda: node.settings, node.get_clock(), node.get_logger())
+        self._workers = [
+            Worker('classifying', self.mailbox, pipeline.process, self._report),
+            Worker('drawing', self.pictures.mailbox, self.pictures.process, self._report)]
+        for worker in self._workers:
+            worker.start()
+
+    def stop(self) -> None:
+        """Let the current batch and picture finish."""
+        for worker in self._workers:
+            if not worker.stop():
+                self._node.get_logger().error(
+                    f'{worker.name} did not finish within 10 s; it is left behind')
+
+    def _warn(self, text: str) -> None:
+        self._node.get_logger().warning(text, throttle_duration_sec=WARNING_PERIOD)
+
+    def _report(self, problem: str) -> None:
+        # A process that is ending has nobody left to publish to.
+        if self._node.context.ok():
+            self._node.get_logger().error(f'a frame was lost: {problem}',
+                                          throttle_duration_sec=WARNING_PERIOD)
+
+
+def camera_names(cameras: tuple[str, ...]) -> list[str]:
+    """Check the names of the cameras; [''] is one camera without a name."""
+    names = list(cameras) or ['']
+    if names == ['']:
+        return names
+    for name in names:
+        if not name.strip('/') or name.startswith(('/', '~')) or names.count(name) > 1:
+            raise ValueError(f"cameras are {names}, expected names that differ and are relative, "
+                             f"such as [front, left]; '{name}' is not")
+    return names
+
+
+def preprocessing_overrides(settings: Mapping[str, Any]) -> dict[str, tuple]:
+    """Turn the parameters' zeros, which YAML can write, into the empty values that they mean."""
+    size, std = settings['input_size'], settings['std']
+    return {'input_size': size if any(size) else (),
+            'mean': settings['mean'] if any(std) else (), 'std': std if any(std) else ()}
