@@ -16,27 +16,34 @@ __all__ = ['DebugLayers']
 
 class DebugLayers:
     """
-    What can be shown of a network; nothing is computed before somebody wants to see it.
+    What can be shown of a network; no pass is run for it before somebody wants to see it.
 
     Safe across threads: the executor asks for topics, the worker for taps, the pictures' thread
     for the rest.
     """
 
     def __init__(self, classifier: Classifier) -> None:
-        """Remember the network; tracing it waits."""
+        """Trace the network; everything else waits until somebody wants to see it."""
         self.classifier = classifier
         self._lock = threading.RLock()
+        # Now, because tracing patches torch.nn.Module for the whole process: a forward pass in
+        # another thread would end up in the graph.
         self._layers: NetworkLayers | None = None
+        self._obstacle = ''
+        try:
+            classifier.layer_names()
+            self._layers = NetworkLayers(classifier)
+        except ValueError as error:
+            self._obstacle = str(error)
         self._automatic: list[str] | None = None
         self._cams: dict[str, GradCam] = {}
 
     @property
     def layers(self) -> NetworkLayers:
         """The traced network; ValueError where it cannot be traced."""
-        with self._lock:
-            if self._layers is None:
-                self._layers = NetworkLayers(self.classifier)
-            return self._layers
+        if self._layers is None:
+            raise ValueError(self._obstacle)
+        return self._layers
 
     def topics(self, settings: DebugSettings) -> dict[str, str]:
         """

@@ -1,0 +1,256 @@
+"""Debug pictures over a real DDS: what the network sees, live, without a cost to the answers."""
+
+import json
+import re
+import time
+
+from cnn_perception import rendering
+from cnn_perception.classifier import Classifier
+from cnn_perception.explain import GradCam, NetworkLayers, resolve_layers
+from cnn_perception.photographs import photograph
+from cnn_perception.ros.image_messages import from_rgb, to_rgb
+from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
+import pytest
+from ros_harness import LATCHED
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+from vision_msgs.msg import Classification
+
+TAPPED = ('cam', 'top_patches', 'dashboard', 'early', 'middle', 'late')
+FREE = ('overlay', 'edges')
+
+
+@pytest.fixture(scope='module')
+def reference():
+    return Classifier(device='cpu')
+
+
+@pytest.fixture
+def camera(watcher):
+    publisher = watcher.publisher(Image, 'image')
+    watcher.wait_for(lambda: publisher.get_subscription_count() == 1)
+    return publisher
+
+
+@pytest.fixture
+def defaults(watcher):
+    """Put the debug parameters back that a test changes."""
+    names = [name for name in watcher.list_parameters() if name.startswith('debug.')]
+    before = {name: watcher.get_parameter(name) for name in names}
+    yield watcher
+    for name, value in before.items():
+        assert watcher.set_parameter(name, value).successful
+
+
+def frame(name='cat', number=1):
+    header = Header(frame_id=name)
+    header.stamp.sec = 1700000000 + number
+    return from_rgb(photograph(name), header)
+
+
+def picture_of(watcher, camera, topic, name='cat'):
+    """Watch a debug topic until it shows a photograph; returns the message."""
+    received = watcher.listen(Image, f'classifier/debug/{topic}')
+    received.clear()
+    message = frame(name)
+    assert watcher.publish_until(camera, lambda: message, lambda: received), topic
+    return received[-1]
+
+
+@pytest.mark.parametrize('topic', [*FREE, *TAPPED])
+def test_every_picture_comes_with_the_header_of_its_image(watcher, camera, topic):
+    message = picture_of(watcher, camera, topic)
+    assert message.header == frame().header
+    assert message.encoding == 'rgb8'
+    assert to_rgb(message).std() > 5
+
+
+def test_mosaics_show_the_true_activations(watcher, camera, reference):
+    layers = NetworkLayers(reference)
+    names = resolve_layers(['auto'], layers.names, layers.shapes)
+    rgb = photograph('coffee')
+    [prediction] = reference.predict([rgb], names)
+    for topic, layer in zip(('early', 'middle', 'late'), names):
+        shown = to_rgb(picture_of(watcher, camera, topic, 'coffee'))
+        expected = rendering.mosaic(prediction.activations[layer], caption=layer)
+        assert shown.shape == expected.shape
+        # The node's float sums may differ in the last bit, and a colour with them.
+        difference = np.abs(shown.astype(int) - expected)
+        assert (difference > 8).mean() < 0.01
+
+
+def test_class_activation_is_that_of_the_best_class_or_the_chosen_one(
+        defaults, camera, reference):
+    cam = GradCam(reference)
+    rgb = photograph('cat')
+    [prediction] = reference.predict([rgb], cam.taps)
+
+    def expected(index):
+        heat = cam.map(prediction.activations, index)
+        return rendering.heatmap_blend(
+            rgb, heat, reference.network.preprocessing,
+            label=(prediction.labels[index], float(prediction.scores[index])))
+
+    def difference(index):
+        shown = to_rgb(picture_of(defaults, camera, 'cam')).astype(int)
+        return np.abs(shown - expected(index)).mean()
+
+    best = prediction.top(1)[0].index
+    lynx = prediction.labels.index('lynx')
+    assert difference(best) < 1 < difference(lynx)
+    assert defaults.set_parameter('debug.cam_class', 'lynx').successful
+    defaults.spin(0.5)
+    assert difference(lynx) < 1 < difference(best)
+
+
+def test_filters_are_latched(watcher, reference):
+    received = watcher.listen(Image, 'classifier/debug/filters', LATCHED)
+    assert watcher.wait_for(lambda: received)
+    shown = to_rgb(received[0])
+    weight = reference.network.module.conv_stem.weight.numpy()
+    name = f'conv_stem   {" x ".join(str(size) for size in weight.shape)}'
+    np.testing.assert_array_equal(shown, rendering.filters(weight, caption=name))
+
+
+def test_layers_come_and_go_within_a_second_and_cost_no_answer(defaults, camera):
+    answers = defaults.listen(Classification, 'classifier/classification')
+    answers.clear()
+    sent = 0
+
+    def send(seconds):
+        nonlocal sent
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            sent += 1
+            camera.publish(frame(number=sent))
+            # Each is answered before the next is sent, so that none may be replaced.
+            defaults.wait_for(lambda: len(answers) == sent, 5.0)
+
+    def topics():
+        return {name.rpartition('/')[2] for name, _ in defaults.node.get_topic_names_and_types()
+                if name.startswith(f'{defaults.namespace}/classifier/debug/')}
+
+    send(0.5)
+    began = time.monotonic()
+    assert defaults.set_parameter('debug.layers', ['conv_stem', 'blocks.1.*.conv_dw']).successful
+    # No viewer of an earlier test may keep a topic's name alive.
+    wanted = {'conv_stem', 'blocks_1_0_conv_dw', 'blocks_1_1_conv_dw'}
+    assert defaults.wait_for(lambda: wanted <= topics(), 5.0)
+    took = time.monotonic() - began
+    pictures = defaults.listen(Image, 'classifier/debug/blocks_1_1_conv_dw')
+    send(2.0)
+    assert pictures
+    assert defaults.set_parameter('debug.layers', ['']).successful
+    send(0.5)
+    count = lambda: defaults.node.count_publishers(  # noqa: E731
+        f'{defaults.namespace}/classifier/debug/conv_stem')
+    assert defaults.wait_for(lambda: count() == 0, 5.0) is True
+    assert len(answers) == sent > 10
+    assert [answer.header.stamp.sec - 1700000000 for answer in answers] == [
+        *range(1, sent + 1)]
+    assert took < 5.0
+
+
+@pytest.mark.parametrize(('name', 'value', 'reason'), [
+    ('debug.layers', ['conv_stm'], r"'conv_stm'; near matches: conv_stem"),
+    ('debug.layers', ['nothing*'], r"no layer matches 'nothing\*'"),
+    ('debug.channels', 'last 3', "expected 'first N'"),
+    ('debug.channels', 'first 0', "expected 'first N'"),
+    ('debug.normalize', '3, 1', 'expected'),
+    ('debug.colormap', 'virids', 'expected one of: autumn'),
+    ('debug.cam_class', 'espreso', 'expected a class name'),
+    ('debug.cam_class', '1000', '0 to 999'),
+    ('debug.cam_layer', 'conv_hed', 'near matches: conv_head'),
+    ('debug.patches_layer', 'blocks', "'blocks'"),
+    ('debug.patches_channels', 'first 4', "'strongest N'"),
+    ('debug.scale', 65, ''), ('debug.rate', -1.0, '')])
+def test_wrong_settings_are_refused_and_change_nothing(watcher, name, value, reason):
+    before = watcher.get_parameter(name)
+    result = watcher.set_parameter(name, value)
+    assert not result.successful
+    assert re.search(reason, result.reason)
+    assert watcher.get_parameter(name) == before
+
+
+def test_settings_take_effect_while_it_runs(defaults, camera, reference):
+    rgb = photograph('cat')
+    [prediction] = reference.predict([rgb], ['conv_stem'])
+    for name, value in {'debug.layers': ['conv_stem'], 'debug.channels': '3, 1, 30',
+                        'debug.normalize': 'layer', 'debug.colormap': 'grey', 'debug.scale': 2,
+                        'debug.labels': False}.items():
+        assert defaults.set_parameter(name, value).successful
+    shown = to_rgb(picture_of(defaults, camera, 'conv_stem'))
+    expected = rendering.mosaic(
+        prediction.activations['conv_stem'], channels=(3, 1, 30), normalize='layer',
+        colormap='grey', scale=2, labels=False, caption='conv_stem')
+    assert shown.shape == expected.shape
+    assert np.abs(shown.astype(int) - expected).mean() < 1
+
+
+def test_rate_limits_pictures_but_not_answers(defaults, camera):
+    assert defaults.set_parameter('debug.rate', 2.0).successful
+    answers = defaults.listen(Classification, 'classifier/classification')
+    pictures = defaults.listen(Image, 'classifier/debug/overlay')
+    defaults.publish_until(camera, frame, lambda: pictures)
+    answers.clear()
+    pictures.clear()
+    for number in range(60):
+        camera.publish(frame(number=number))
+        defaults.spin(0.05)
+    assert len(answers) > 3 * len(pictures)
+    assert 3 <= len(pictures) <= 8
+
+
+def test_list_layers_names_everything_with_its_shape(watcher, reference):
+    response = watcher.call(Trigger, 'classifier/list_layers', Trigger.Request())
+    assert response.success
+    shapes = json.loads(response.message)
+    assert shapes['conv_stem'] == [32, 112, 112]
+    assert shapes['classifier'] == [1000]
+    assert list(shapes) == [name for name in reference.layer_names() if name in shapes]
+
+
+def test_reset_patches(watcher, camera):
+    picture_of(watcher, camera, 'top_patches')
+    assert watcher.call(Trigger, 'classifier/reset_patches', Trigger.Request()).success
+
+
+def test_a_network_without_rows_and_columns_still_answers(start, namespace, observer):
+    process = start('classifier', namespace, architecture='linear', weights='none')
+    observer.wait_for_state('active')
+    answers = observer.listen(Classification, 'classifier/classification')
+    overlays = observer.listen(Image, 'classifier/debug/overlay')
+    observer.listen(Image, 'classifier/debug/cam')
+    observer.listen(Image, 'classifier/debug/dashboard')
+    publisher = observer.publisher(Image, 'image')
+    assert observer.publish_until(publisher, frame, lambda: len(answers) > 5 and overlays)
+    process.wait_for_log('debug picture cannot be made')
+    assert 'a frame was lost' not in process.log
+
+
+def test_a_wrong_layer_fails_configure_with_its_cause(start, namespace):
+    process = start('classifier', namespace, architecture='resnet18', weights='none',
+                    debug__layers='[layer5]')
+    process.wait_for_log("configure failed: no layer is called 'layer5'")
+    assert 'Traceback' not in process.log
+
+
+def test_skipped_pictures_are_counted(start, namespace, observer):
+    """Drawing a large picture of every frame is slower than a tiny network is."""
+    start('classifier', namespace, architecture='linear', weights='none')
+    observer.wait_for_state('active')
+    reports = observer.listen(DiagnosticArray, '/diagnostics')
+    observer.listen(Image, 'classifier/debug/dashboard')
+    observer.listen(Image, 'classifier/debug/edges')
+    publisher = observer.publisher(Image, 'image')
+    large = from_rgb(np.zeros((1080, 1920, 3), np.uint8), Header())
+
+    def skipped():
+        return [entry.value for report in reports for status in report.status
+                if status.name.startswith(f'{namespace}/classifier: ')
+                for entry in status.values
+                if entry.key == 'pictures skipped' and int(entry.value) > 0]
+
+    assert observer.publish_until(publisher, lambda: large, skipped, period=0.005)
