@@ -8,6 +8,7 @@ import threading
 from cnn_perception.ros.debug_settings import FIXED_TOPICS
 from cnn_perception.ros.diagnostics import CameraStatistics
 from cnn_perception.ros.image_messages import from_rgb
+from cnn_perception.ros.transport_watch import TransportWatch
 import numpy as np
 from rclpy.node import Node
 from rclpy.publisher import Publisher
@@ -36,6 +37,7 @@ class Camera:
         """Create the publishers; the caller subscribes."""
         self.name = name
         self.statistics = CameraStatistics()
+        self.transport = TransportWatch()
         self.message_type: type = CompressedImage if compressed else Image
         self.topic = node.resolve_topic_name(
             '/'.join(filter(None, [name, topic, 'compressed' if compressed else ''])))

@@ -13,6 +13,7 @@ from cnn_perception.ros.diagnostics import DiagnosticArray
 from cnn_perception.ros.newest import Letter
 from cnn_perception.ros.running import Loaded, Running
 from cnn_perception.ros.services import create_questions
+from cnn_perception.ros.transport_watch import stamp_of
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -129,6 +130,7 @@ class ClassifierNode(LifecycleNode):
 
     def _receive(self, camera, data: bytes) -> None:
         camera.statistics.count('received')
+        camera.transport.arrived(stamp_of(data), self.get_clock().now().nanoseconds)
         if self._running.mailbox.put(Letter(camera.name, data, time.monotonic_ns())):
             camera.statistics.count('dropped')
 
@@ -194,10 +196,19 @@ class ClassifierNode(LifecycleNode):
         statuses = [diagnostics.node_status(
             name, self._failure, classifier, self._running is not None)]
         if self._running is not None and self.settings['enable']:
-            statuses += [diagnostics.camera_status(
-                f'{name}: {camera.topic}', camera.statistics,
-                self.count_publishers(camera.topic)) for camera in self._loaded.cameras.values()]
+            statuses += [self._camera_status(name, camera)
+                         for camera in self._loaded.cameras.values()]
         self._diagnostics.publish(diagnostics.array(statuses, self.get_clock().now().to_msg()))
+
+    def _camera_status(self, name: str, camera) -> diagnostics.DiagnosticStatus:
+        publishers = self.get_publishers_info_by_topic(camera.topic)
+        incompatible = self.settings['qos.reliability'] == 'reliable' and all(
+            publisher.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+            for publisher in publishers)
+        if complaint := camera.transport.complaint(len(publishers), incompatible):
+            self.get_logger().warning(f'{camera.topic}: {complaint}')
+        return diagnostics.camera_status(f'{name}: {camera.topic}', camera.statistics,
+                                         len(publishers))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 import threading
 from typing import Any
@@ -26,8 +27,14 @@ class Mailbox:
     what is replaced has cost nothing but its arrival.
     """
 
-    def __init__(self) -> None:
-        """Start empty and open."""
+    def __init__(self, cameras: int = 1, window: Callable[[], float] = lambda: 0.0) -> None:
+        """
+        Start empty and open.
+
+        cameras: how many there are; window: seconds that the first letter waits for the others.
+        """
+        self._cameras = cameras
+        self._window = window
         self._slots: dict[str, Letter] = {}
         self._changed = threading.Condition()
         self._closed = False
@@ -45,6 +52,9 @@ class Mailbox:
         """Wait for mail and take all of it, oldest first; an empty list says: closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._slots or self._closed)
+            if self._cameras > 1 and (window := self._window()) > 0:
+                self._changed.wait_for(
+                    lambda: self._closed or len(self._slots) >= self._cameras, window)
             if self._closed:
                 return []
             letters = list(self._slots.values())

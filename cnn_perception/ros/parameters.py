@@ -89,6 +89,9 @@ CLASSIFIER = (
     Parameter('image_transport', 'raw', 'raw subscribes to sensor_msgs/Image, compressed to '
               'sensor_msgs/CompressedImage on <image_topic>/compressed.',
               choices=('raw', 'compressed')),
+    Parameter('batch_window_ms', 0.0, 'With several cameras: how long a frame waits for those of '
+              'the others to join its batch; 0 takes what is there.', bounds=(0.0, 1000.0),
+              when=LIVE),
     Parameter('qos.reliability', 'best_effort', 'Reliability of the image subscription; '
               'best_effort takes frames from every kind of publisher.',
               choices=('best_effort', 'reliable')),

@@ -99,7 +99,8 @@ class Running:
     def __init__(self, node, loaded: Loaded) -> None:
         """Start them; frames go into `mailbox`."""
         self._node = node
-        self.mailbox = Mailbox()
+        self.mailbox = Mailbox(len(loaded.cameras),
+                               lambda: node.settings['batch_window_ms'] / 1000.0)
         self.pictures = Pictures(loaded.layers, lambda: loaded.debug, self._warn)
         pipeline = Pipeline(loaded.classifier, loaded.cameras, self.pictures,
                             lambda: node.settings, node.get_clock(), node.get_logger())

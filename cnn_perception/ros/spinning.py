@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import signal
 import sys
 
+from cnn_perception.ros.memory import keep_image_blocks
 import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
@@ -21,6 +22,7 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
     A parameter of the wrong type or out of range is a line in the log and status 1. The node's
     `stop` method, where it has one, is called before it is destroyed.
     """
+    keep_image_blocks()
     rclpy.init(args=list(arguments) if arguments is not None else None)
     node = None
     try:

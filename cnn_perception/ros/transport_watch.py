@@ -1,0 +1,105 @@
+"""Notices images that the middleware loses or delays, and says once what helps."""
+
+from __future__ import annotations
+
+from collections import deque
+import struct
+import threading
+import time
+
+import numpy as np
+
+__all__ = ['TransportWatch', 'stamp_of']
+
+SEEN = 90
+ENOUGH = 30
+# Seconds after which a publisher that is there should have been heard.
+PATIENCE = 5.0
+# A loss or a delay that a camera's own irregularity does not explain.
+LOST_SHARE = 1 / 3
+LATE_PERIODS = 1.5
+LATE_AT_LEAST = 0.05
+REMEDY = (
+    'start the camera with a larger shared-memory segment: export '
+    'FASTRTPS_DEFAULT_PROFILES_FILE=$(ros2 pkg prefix --share cnn_perception)/config/fastdds.xml '
+    '(Kilted and later: FASTDDS_DEFAULT_PROFILES_FILE), or use image_transport compressed')
+
+
+class TransportWatch:
+    """Watches the arrivals of one camera; `arrived` and `complaint` may run in two threads."""
+
+    def __init__(self) -> None:
+        """Begin to wait for images."""
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self._matched_since: float | None = None
+        self._arrivals: deque[tuple[int, int]] = deque(maxlen=SEEN)
+        self._told: set[str] = set()
+
+    def arrived(self, stamp: int, now: int) -> None:
+        """Note an image: its stamp and the time of its arrival, in ns of the same clock."""
+        with self._lock:
+            self._arrivals.append((stamp, now))
+
+    def complaint(self, publishers: int, incompatible: bool = False) -> str:
+        """
+        Return what is wrong and what helps, once for each kind of trouble, else ''.
+
+        publishers: how many publish the topic. incompatible: their quality of service is not one
+        that this subscription takes.
+        """
+        with self._lock:
+            arrivals = np.array(self._arrivals, np.int64).reshape(-1, 2)
+        if not len(arrivals):
+            return self._silence(publishers, incompatible)
+        if len(arrivals) < ENOUGH:
+            return ''
+        steps = np.diff(np.sort(arrivals[:, 0]))
+        steps = steps[steps > 0]
+        if len(steps) < ENOUGH // 2:
+            return ''  # stamps that stand still say nothing
+        # Of a camera that loses frames, the shortest steps are still whole ones.
+        period = float(np.percentile(steps, 10))
+        lost = 1.0 - len(steps) / max(1.0, np.rint(steps / period).sum())
+        if lost > LOST_SHARE:
+            return self._once('lost', f'{100 * lost:.0f} % of the images do not arrive, by their '
+                                      f'stamps; {REMEDY}')
+        delay = float(np.median(arrivals[:, 1] - arrivals[:, 0]))
+        if delay > max(LATE_PERIODS * period, LATE_AT_LEAST * 1e9):
+            return self._once('late', f'images arrive {delay / 1e6:.0f} ms after their stamp, '
+                                      f'{delay / period:.0f} periods late; if the clocks of both '
+                                      f'machines agree, {REMEDY}')
+        return ''
+
+    def _silence(self, publishers: int, incompatible: bool) -> str:
+        if publishers == 0:
+            self._matched_since = None
+            return ''
+        if self._matched_since is None:
+            self._matched_since = time.monotonic()
+        if incompatible:
+            return self._once('incompatible', 'a publisher is there, but it offers best effort '
+                              'and qos.reliability is reliable: set qos.reliability to '
+                              'best_effort')
+        if time.monotonic() - self._matched_since > PATIENCE:
+            return self._once('silent', f'{publishers} publisher(s) of this topic, but no image '
+                              f'has arrived; {REMEDY}')
+        return ''
+
+    def _once(self, kind: str, text: str) -> str:
+        if kind in self._told:
+            return ''
+        self._told.add(kind)
+        return text
+
+
+def stamp_of(data: bytes) -> int:
+    """
+    Read header.stamp, in ns, from a serialised message that begins with a std_msgs/Header.
+
+    XCDR1 as in OMG DDS-XTypes 1.3, 7.4: four bytes that tell the byte order, then sec and nanosec.
+    """
+    if len(data) < 12:
+        return 0
+    seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
+    return seconds * 10 ** 9 + nanoseconds

@@ -1,0 +1,58 @@
+"""The mailbox: newest wins, fair to all cameras, never blocks who delivers."""
+
+import threading
+import time
+
+from cnn_perception.ros.newest import Letter, Mailbox
+
+
+def letter(camera, number):
+    return Letter(camera, number, number)
+
+
+def test_the_newest_wins_and_what_it_replaces_is_told():
+    mailbox = Mailbox()
+    assert [mailbox.put(letter('', number)) for number in range(4)] == [False, True, True, True]
+    assert [mail.message for mail in mailbox.take()] == [3]
+    assert mailbox.put(letter('', 5)) is False
+
+
+def test_all_cameras_are_taken_together_however_fast_one_is():
+    mailbox = Mailbox(8)
+    for number in range(60):
+        mailbox.put(letter('fast', number))
+        if number % 12 == 0:
+            for slow in range(7):
+                mailbox.put(letter(f'slow{slow}', number))
+    taken = {mail.camera: mail.message for mail in mailbox.take()}
+    assert taken == {'fast': 59, **{f'slow{slow}': 48 for slow in range(7)}}
+
+
+def test_a_window_waits_for_the_others_and_not_longer():
+    mailbox = Mailbox(2, lambda: 5.0)
+    mailbox.put(letter('a', 1))
+    later = threading.Timer(0.1, mailbox.put, [letter('b', 2)])
+    later.start()
+    began = time.monotonic()
+    assert [mail.camera for mail in mailbox.take()] == ['a', 'b']
+    assert time.monotonic() - began < 4.0
+    mailbox = Mailbox(2, lambda: 0.05)
+    mailbox.put(letter('a', 1))
+    assert [mail.camera for mail in mailbox.take()] == ['a']
+
+
+def test_without_a_window_nobody_waits():
+    mailbox = Mailbox(8)
+    mailbox.put(letter('a', 1))
+    assert [mail.camera for mail in mailbox.take()] == ['a']
+
+
+def test_close_wakes_the_worker():
+    mailbox = Mailbox(2, lambda: 10.0)
+    taken = []
+    worker = threading.Thread(target=lambda: taken.append(mailbox.take()))
+    worker.start()
+    mailbox.put(letter('a', 1))
+    mailbox.close()
+    worker.join(5.0)
+    assert taken == [[]]

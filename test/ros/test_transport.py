@@ -1,0 +1,110 @@
+"""What the node notices of its transport, and how it sets up its memory."""
+
+import os
+import re
+import subprocess
+import sys
+
+from cnn_perception.ros.memory import keep_image_blocks
+from cnn_perception.ros.transport import image_environment, profile_path
+from cnn_perception.ros.transport_watch import stamp_of, TransportWatch
+import numpy as np
+import pytest
+from rclpy.serialization import serialize_message
+from ros_harness import BEST_EFFORT
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+MS = 10 ** 6
+
+
+def watch(stamps, delay):
+    seen = TransportWatch()
+    for stamp in stamps:
+        seen.arrived(int(stamp), int(stamp) + delay)
+    return seen
+
+
+def test_a_good_camera_gives_no_complaint():
+    jitter = np.random.default_rng(0).normal(0, 3 * MS, 90)
+    stamps = np.arange(90) * 33 * MS + jitter
+    assert watch(stamps, 4 * MS).complaint(1) == ''
+
+
+def test_lost_images_are_told_once_with_the_remedy():
+    stamps = [number * 33 * MS for number in range(240) if number % 4 in (0, 1)]
+    seen = watch(stamps, 4 * MS)
+    complaint = seen.complaint(1)
+    assert re.match(r'50 % of the images do not arrive', complaint)
+    assert 'config/fastdds.xml' in complaint
+    assert seen.complaint(1) == ''
+
+
+def test_late_images_are_told():
+    assert re.match('images arrive 400 ms after their stamp, 12 periods late',
+                    watch(np.arange(60) * 33 * MS, 400 * MS).complaint(1))
+
+
+def test_slow_cameras_and_still_stamps_are_no_trouble():
+    assert watch(np.arange(60) * 1000 * MS, 300 * MS).complaint(1) == ''
+    assert watch(np.zeros(60), 0).complaint(1) == ''
+    assert watch(np.arange(10) * 33 * MS, 400 * MS).complaint(1) == ''
+
+
+def test_silence_of_a_publisher_that_is_there(monkeypatch):
+    seen = TransportWatch()
+    assert seen.complaint(0) == ''
+    assert seen.complaint(1) == ''
+    monkeypatch.setattr('time.monotonic', lambda: 1e9)
+    assert re.match(r'1 publisher\(s\) of this topic, but no image', seen.complaint(1))
+    assert 'qos.reliability' in TransportWatch().complaint(1, incompatible=True)
+
+
+@pytest.mark.parametrize('message_type', [Image, CompressedImage])
+def test_the_stamp_is_read_from_the_serialised_message(message_type):
+    message = message_type(header=Header(frame_id='camera'))
+    message.header.stamp.sec, message.header.stamp.nanosec = 1700000001, 987654321
+    assert stamp_of(serialize_message(message)) == 1700000001987654321
+    assert stamp_of(b'') == 0
+
+
+def test_the_node_names_a_quality_of_service_that_cannot_match(start, namespace, observer):
+    process = start('classifier', namespace, architecture='linear', weights='none',
+                    qos__reliability='reliable')
+    observer.wait_for_state('active')
+    publisher = observer.publisher(Image, 'image', BEST_EFFORT)
+    assert publisher
+    process.wait_for_log('set qos.reliability to best_effort')
+    assert f'{namespace}/image' in process.log
+
+
+def test_image_blocks_are_kept_by_the_allocator():
+    """In a process of its own: after mallopt, large blocks cost no page faults again."""
+    code = (
+        'import resource, sys\n'
+        'import numpy as np\n'
+        'from cnn_perception.ros.memory import keep_image_blocks\n'
+        'kept = keep_image_blocks() if sys.argv[1] == "keep" else None\n'
+        'def faults():\n'
+        '    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
+        '    for _ in range(50):\n'
+        '        [np.ones(6_000_000, np.uint8) for _ in range(5)]\n'
+        '    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n'
+        'faults(); print(kept, faults())\n')
+    result = {}
+    for mode in ('keep', 'leave'):
+        run = subprocess.run([sys.executable, '-c', code, mode], capture_output=True, text=True,
+                             check=True)
+        kept, faults = run.stdout.split()
+        result[mode] = int(faults)
+        assert kept == ('True' if mode == 'keep' else 'None')
+    assert result['keep'] < result['leave'] / 10
+
+
+def test_the_users_own_settings_are_left_alone(monkeypatch):
+    monkeypatch.setenv('MALLOC_ARENA_MAX', '2')
+    assert keep_image_blocks() is False
+    own = {'FASTDDS_DEFAULT_PROFILES_FILE': '/own.xml'}
+    assert image_environment(own) == own
+    assert set(image_environment({}).values()) == {str(profile_path())}
+    assert os.path.isfile(profile_path())
