@@ -80,7 +80,7 @@ def ros2_run(words):
     if package == 'cnn_perception':
         assert f'{executable} = cnn_perception.' in SETUP
     else:
-        assert (package, executable) == ('rviz2', 'rviz2')
+        assert (package, executable) in (('rviz2', 'rviz2'), ('rqt_image_view',) * 2)
         files_exist(words)
 
 
@@ -97,7 +97,18 @@ def export(words):
 def topic(words):
     name = words[3]
     text = '\n'.join(path.read_text() for path in (ROOT / 'cnn_perception' / 'ros').glob('*.py'))
-    assert name.replace('/classifier/', '~/') in text
+    assert name.replace('/classifier', '') in text
+
+
+def parameter(words):
+    text = (ROOT / 'cnn_perception' / 'ros' / 'parameters.py').read_text()
+    assert words[3] == '/classifier'
+    assert f"Parameter('{words[4]}'" in text
+
+
+def service(words):
+    text = (ROOT / 'cnn_perception' / 'ros' / 'services.py').read_text()
+    assert f"'{words[3].replace('/classifier/', '~/')}'" in text
 
 
 def known(*_):
@@ -105,7 +116,7 @@ def known(*_):
 
 
 CHECKS = {'make': make, '.venv/bin/python': virtual_environment, 'ros2 launch': ros2_launch,
-          'ros2 run': ros2_run, 'ros2 topic': topic, 'ros2 param': known, 'ros2 service': known,
+          'ros2 run': ros2_run, 'ros2 topic': topic, 'ros2 param': parameter, 'ros2 service': service,
           'ros2 lifecycle': known, 'export': export, 'rosdep': known, 'pip': known,
           'colcon': known, 'source': known}
 
