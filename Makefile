@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 export LD_LIBRARY_PATH := $(CURDIR)/.venv/lib:$(LD_LIBRARY_PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test test-gpu lint types package check tables lock clean
+.PHONY: help environment demo test test-gpu bench lint types package check tables lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,6 +22,9 @@ test: environment  ## run all tests; TESTS=path or ARGS='-k name' select
 
 test-gpu: environment  ## run the tests that need a GPU
 	@$(RUN) -m pytest -m gpu $(ARGS)
+
+bench: environment  ## measure everything that is promised, with targets; ROWS selects, ARGS=--record
+	@$(RUN) benchmarks/bench.py $(ROWS) $(ARGS)
 
 lint: environment  ## style: ruff
 	@$(RUN) -m ruff check .

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
+from functools import partial
 import os
 import platform
 import time
@@ -55,10 +56,11 @@ def mosaics(rounds: int) -> bool:
     for shape in SHAPES:
         values = np.maximum(random.normal(size=shape), 0).astype(np.float32)
         name = ' x '.join(str(size) for size in shape)
-        tasks[f'{name}'] = lambda values=values: render.mosaic(values, caption='layer2.0.relu')
+        tasks[name] = partial(render.mosaic, values, caption='layer2.0.relu')
         if len(shape) == 3:
-            tasks[f'{name}, strongest, per layer'] = lambda values=values: render.mosaic(
-                values, channels='strongest', normalize='layer', caption='layer2.0.relu')
+            tasks[f'{name}, strongest, per layer'] = partial(
+                render.mosaic, values, channels='strongest', normalize='layer',
+                caption='layer2.0.relu')
     kept = True
     print(f'64 maps to one picture, labels and caption on (target {MOSAIC_TARGET_MS} ms)')
     for name, times in interleaved(tasks, rounds).items():
@@ -102,12 +104,11 @@ def activation_maps(networks: list[str], rounds: int) -> bool:
             [prediction] = classifier.predict([frame], cam.taps)
             cam.map(prediction.activations, int(prediction.scores.argmax()))
         times = interleaved({
-            'forward': lambda classifier=classifier: classifier.predict([frame]),
+            'forward': partial(classifier.predict, [frame]),
             'with map': with_map,
-            'map': lambda cam=cam, tapped=tapped, index=index: cam.map(tapped.activations, index),
-        }, rounds)
+            'map': partial(cam.map, tapped.activations, index)}, rounds)
         # Of each round's pair, so that a slow moment of the machine counts for both.
-        ratio = float(np.median(times['with map']) / np.median(times['forward']))
+        ratio = float(np.median(times['with map'] / times['forward']))
         kept &= ratio <= CAM_TARGET
         print(f'  {name:20} forward {spread(times["forward"])}   map alone '
               f'{np.median(times["map"]):.3f}   ratio {ratio:.3f}  '

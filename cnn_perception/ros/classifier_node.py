@@ -9,6 +9,7 @@ from typing import Any
 
 from cnn_perception.ros import diagnostics, parameters, spinning
 from cnn_perception.ros.debug_settings import read_settings
+from cnn_perception.ros.log import forward_log
 from cnn_perception.ros.diagnostics import DiagnosticArray
 from cnn_perception.ros.newest import Letter
 from cnn_perception.ros.running import Loaded, Running
@@ -35,6 +36,7 @@ class ClassifierNode(LifecycleNode):
     def __init__(self, **options: Any) -> None:
         """Declare the parameters; everything that can fail is left to configure."""
         super().__init__('classifier', **options)
+        forward_log(self)
         parameters.declare(self, parameters.CLASSIFIER)
         parameters.warn_of_unknown(self)
         self.settings = parameters.values(self, parameters.CLASSIFIER)
@@ -85,6 +87,8 @@ class ClassifierNode(LifecycleNode):
             action()
         except Exception as error:
             self._failure = f'{name} failed: {error}'
+            if not self.context.ok():
+                return FAILURE  # told to end: no failure, and no log to write it to
             self.get_logger().error(self._failure)
             if not isinstance(error, (ValueError, TypeError)):
                 self.get_logger().error(traceback.format_exc())
@@ -111,7 +115,8 @@ class ClassifierNode(LifecycleNode):
         self.get_logger().info(
             f'{network.architecture} ready in {time.monotonic() - started:.1f} s: weights '
             f'{network.weights}, {len(network.labels)} classes, device '
-            f'{self._loaded.classifier.device_reason}')
+            f'{self._loaded.classifier.device_reason}, backend '
+            f'{self._loaded.classifier.backend_reason}')
 
     def _activate(self) -> None:
         self._running = Running(self, self._loaded)

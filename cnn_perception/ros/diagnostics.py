@@ -32,6 +32,7 @@ class CameraStatistics:
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
     latencies: deque = field(default_factory=lambda: deque(maxlen=WINDOW))
+    in_node: deque = field(default_factory=lambda: deque(maxlen=WINDOW))
     inference: deque = field(default_factory=lambda: deque(maxlen=WINDOW))
     last_arrival: float = 0.0
     last_problem: str = ''
@@ -49,11 +50,17 @@ class CameraStatistics:
             if problem:
                 self.last_problem = problem
 
-    def answered(self, latency: float, inference: float) -> None:
-        """Count an answer: seconds from image stamp to publishing, and of the network alone."""
+    def answered(self, latency: float, in_node: float, inference: float) -> None:
+        """
+        Count an answer, with seconds to its publishing and of the network.
+
+        latency: from the image's stamp; in_node: from its arrival; inference: preparing the
+        picture and running the network.
+        """
         with self._lock:
             self.counts['classified'] += 1
             self.latencies.append(latency)
+            self.in_node.append(in_node)
             self.inference.append(inference)
 
     def snapshot(self) -> dict[str, str]:
@@ -67,7 +74,8 @@ class CameraStatistics:
                 'input rate (Hz)': f'{(self.counts["received"] - received) / elapsed:.1f}',
                 'output rate (Hz)': f'{(self.counts["classified"] - classified) / elapsed:.1f}',
                 **{name.replace('_', ' '): str(count) for name, count in self.counts.items()}}
-            for name, series in (('latency', self.latencies), ('inference', self.inference)):
+            for name, series in (('latency', self.latencies), ('in node', self.in_node),
+                                 ('inference', self.inference)):
                 if series:
                     median, late = np.percentile(np.array(series) * 1000.0, (50, 95))
                     values[f'{name} median (ms)'] = f'{median:.1f}'
@@ -97,7 +105,7 @@ def node_status(name: str, failure: str, classifier: Classifier | None, active: 
     if classifier is not None:
         network = classifier.network
         values = {'architecture': network.architecture, 'weights': network.weights,
-                  'classes': str(len(network.labels)), 'device': classifier.device_reason}
+                  'classes': str(len(network.labels)), 'device': classifier.device_reason, 'backend': classifier.backend_reason}
     if failure:
         return status(name, DiagnosticStatus.ERROR, failure, values)
     if classifier is None:

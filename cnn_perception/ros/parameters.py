@@ -22,6 +22,9 @@ __all__ = ['CLASSIFIER', 'IMAGE_SOURCE', 'Parameter', 'declare', 'markdown', 're
 LIVE = 'live'
 UNCONFIGURED = 'unconfigured'
 START = 'start'
+# Named here, because importing the engines imports torch, which the image source does without.
+BACKENDS = ('auto', 'compile', 'cuda', 'openvino', 'tensorrt', 'torch')
+PRECISIONS = ('float32', 'float16', 'bfloat16', 'int8')
 WHEN = {LIVE: 'any time', UNCONFIGURED: 'unconfigured', START: 'start only'}
 
 
@@ -74,7 +77,16 @@ CLASSIFIER = (
     Parameter('labels', '', 'File with the class names: .txt (one a line), .json or .yaml; empty '
               'takes those of the weights.'),
     Parameter('device', 'auto', 'auto (a GPU where there is one), cpu, cuda or cuda:N.'),
-    Parameter('num_threads', 0, 'CPU threads of the network; 0 leaves the choice to torch.',
+    Parameter('backend', 'auto', 'Engine that runs the network: auto takes the fastest that works '
+              'for device and network, and the log says which and why.',
+              choices=BACKENDS),
+    Parameter('precision', 'float32', 'Numbers of the network: half precision is faster where the '
+              'hardware has it, int8 (openvino) needs calibration.', choices=PRECISIONS),
+    Parameter('calibration', '', 'Folder with pictures like those of the robot, for precision '
+              'int8.'),
+    Parameter('cache_dir', '', 'Folder for what the engine compiled, so that the next start is '
+              'faster; empty keeps nothing.'),
+    Parameter('num_threads', 0, 'CPU threads of the network; 0 is one for each physical core.',
               bounds=(0, 1024)),
     Parameter('input_size', [0, 0], 'Network input [height, width] in pixels; [0, 0] takes that '
               'of the weights.'),

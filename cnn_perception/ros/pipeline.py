@@ -31,6 +31,7 @@ class Frame:
     """A decoded image on its way through the network."""
 
     camera: Camera
+    arrival: int
     header: Any
     rgb: np.ndarray
 
@@ -79,7 +80,7 @@ class Pipeline:
         camera = self._cameras[letter.camera]
         try:
             message = deserialize_message(letter.message, camera.message_type)
-            return Frame(camera, message.header, to_rgb(message))
+            return Frame(camera, letter.arrival, message.header, to_rgb(message))
         except ImageError as error:
             camera.statistics.count('rejected', str(error))
             self._logger.warning(f'dropped an image of {camera.topic}: {error}',
@@ -92,4 +93,5 @@ class Pipeline:
         frame.camera.answer(classification(top, frame.header, settings['class_id_format']))
         stamp = Time.from_msg(frame.header.stamp, clock_type=self._clock.clock_type)
         latency = (self._clock.now() - stamp).nanoseconds * 1e-9 if stamp.nanoseconds else 0.0
-        frame.camera.statistics.answered(latency, duration)
+        in_node = (time.monotonic_ns() - frame.arrival) * 1e-9
+        frame.camera.statistics.answered(latency, in_node, duration)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 from cnn_perception.classifier import Classifier
@@ -15,6 +16,8 @@ from cnn_perception.ros.newest import Mailbox
 from cnn_perception.ros.pictures import Pictures
 from cnn_perception.ros.pipeline import Pipeline, WARNING_PERIOD
 from cnn_perception.ros.worker import Worker
+from cnn_perception.sources import open_source
+import numpy as np
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -25,6 +28,8 @@ from vision_msgs.msg import LabelInfo, VisionInfo
 
 __all__ = ['Loaded', 'Running']
 
+# More pictures change int8 ranges little and take their time.
+MOST_CALIBRATION = 64
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -38,11 +43,12 @@ class Loaded:
         self.cameras: dict[str, Camera] = {}
         names = camera_names(settings['cameras'])
         read_settings(settings)
-        if settings['num_threads'] > 0:
-            torch.set_num_threads(settings['num_threads'])
         self.classifier = Classifier(
             settings['architecture'], settings['weights'], settings['device'],
-            label_file=settings['labels'], **preprocessing_overrides(settings))
+            label_file=settings['labels'], backend=settings['backend'],
+            precision=settings['precision'], calibration=calibration(settings['calibration']),
+            threads=settings['num_threads'], cache_dir=settings['cache_dir'],
+            **preprocessing_overrides(settings))
         self.classifier.warm_up()
         self.layers = DebugLayers(self.classifier)
         self.debug = read_settings(settings, self.classifier.labels)
@@ -137,6 +143,17 @@ def camera_names(cameras: tuple[str, ...]) -> list[str]:
             raise ValueError(f"cameras are {names}, expected names that differ and are relative, "
                              f"such as [front, left]; '{name}' is not")
     return names
+
+
+def calibration(folder: str) -> list[np.ndarray]:
+    """Read pictures for calibration; ValueError where the folder has none."""
+    if not folder:
+        return []
+    source = open_source(folder)
+    try:
+        return [picture.rgb for picture in islice(source.pictures(), MOST_CALIBRATION)]
+    finally:
+        source.close()
 
 
 def preprocessing_overrides(settings: Mapping[str, Any]) -> dict[str, tuple]:

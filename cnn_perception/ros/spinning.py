@@ -39,6 +39,10 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
         return 1
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        # Told to end while it was starting, a node trips over the context that is gone.
+        if rclpy.ok():
+            raise
     finally:
         # A second Ctrl-C, or the launcher's beside the terminal's, must not break the clean-up.
         ignore_signals()

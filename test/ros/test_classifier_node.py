@@ -243,3 +243,13 @@ def test_impatient_signals_end_it_cleanly_too(start, namespace, observer):
         time.sleep(0.02)
     assert process.process.wait(20) == 0
     assert 'Traceback' not in process.log
+
+
+@pytest.mark.parametrize('after', [2.0, 3.5, 5.0])
+def test_a_signal_during_the_start_ends_it_cleanly(start, namespace, after):
+    process = start('classifier', namespace, autostart=True)
+    time.sleep(after)
+    status = process.stop(signal.SIGTERM)
+    # Before rclpy has taken over the signal, the system ends the process by it.
+    assert status in (0, -signal.SIGTERM)
+    assert 'Traceback' not in process.log

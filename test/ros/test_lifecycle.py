@@ -1,5 +1,6 @@
 """Transitions and parameters of the classifier, asked for over its services."""
 
+from cnn_perception import backends
 from cnn_perception.ros import parameters
 from cnn_perception.ros.image_messages import from_rgb
 import numpy as np
@@ -69,6 +70,9 @@ def test_every_transition(start, namespace, observer):
     ({'image_transport': 'theora'}, 'expected one of: raw, compressed'),
     ({'class_id_format': 'number'}, 'expected one of: name, index'),
     ({'input_size': [4, 4, 4]}, 'expected [height, width]'),
+    ({'backend': 'cuda'}, 'it runs on cuda'),
+    ({'backend': 'tensorrt'}, 'it runs on cuda'),
+    ({'calibration': '/nowhere'}, "'/nowhere' does not exist"),
 ])
 def test_configure_fails_with_its_cause_and_can_be_mended(
         start, namespace, observer, wrong, cause):
@@ -102,6 +106,12 @@ def test_a_misspelt_parameter_is_warned_of(start, namespace):
     process = start('classifier', namespace, archtecture='resnet18', **SMALL)
     process.wait_for_log("'archtecture' is not one of this node's and has no effect; "
                          'did you mean architecture?')
+
+
+def test_backends_and_precisions_are_those_of_the_registry():
+    rows = {row.name: row.choices for row in parameters.CLASSIFIER}
+    assert rows['backend'] == ('auto', *backends.names())
+    assert rows['precision'] == backends.PRECISIONS
 
 
 def test_random_weights_are_announced(start, namespace):

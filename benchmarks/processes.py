@@ -1,0 +1,162 @@
+"""The processes of a benchmark, and what a listener in another process receives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import json
+import os
+from pathlib import Path
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+from cnn_perception.ros.transport import image_environment
+import numpy as np
+import rclpy
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import Image
+from vision_msgs.msg import Classification
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of every process: this source tree, large shared memory."""
+    result = image_environment()
+    result['PYTHONPATH'] = os.pathsep.join(filter(None, [str(ROOT), result.get('PYTHONPATH')]))
+    return result
+
+
+class Process:
+    """A child process that logs to a file and is ended as Ctrl-C would."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        """Start it."""
+        self.log = tempfile.NamedTemporaryFile('w+', suffix='.log')  # noqa: SIM115
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, *command], env=environment(), stdout=self.log,
+            stderr=subprocess.STDOUT)
+
+    def wait_for(self, text: str, timeout: float = 120.0) -> float:
+        """Wait for a text in the log; returns the seconds since the start."""
+        while text not in (content := Path(self.log.name).read_text()):
+            if self.process.poll() is not None or time.monotonic() > self.started + timeout:
+                raise RuntimeError(f'"{text}" never came:\n{content}')
+            time.sleep(0.01)
+        return time.monotonic() - self.started
+
+    def resident(self) -> int:
+        """Return the resident memory in bytes."""
+        pages = Path(f'/proc/{self.process.pid}/statm').read_text().split()[1]
+        return int(pages) * os.sysconf('SC_PAGE_SIZE')
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time so far, of all threads."""
+        fields = Path(f'/proc/{self.process.pid}/stat').read_text().rpartition(')')[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
+
+    def stop(self) -> None:
+        """End it."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class ClassifierProcess(Process):
+    """The package's node."""
+
+    def __init__(self, **parameters: object) -> None:
+        """Start it and wait until it is ready."""
+        arguments = []
+        for name, value in parameters.items():
+            arguments += ['-p', f'{name.replace("__", ".")}:={value}']
+        super().__init__(['-m', 'cnn_perception.ros.classifier_node', '--ros-args', *arguments])
+        self.ready = self.wait_for('ready in')
+
+
+class ForwardProcess:
+    """The bare forward loop, run on demand."""
+
+    def __init__(self, *arguments: str) -> None:
+        """Start it and wait until it is warm."""
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / 'forward.py'), *arguments], env=environment(),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.backend = json.loads(self.process.stdout.readline())['backend']
+
+    def run(self, rate: float, seconds: float) -> dict[str, float]:
+        """Run for so long, at a rate or (0) as fast as it can."""
+        self.begin(rate, seconds)
+        return self.result()
+
+    def begin(self, rate: float, seconds: float) -> None:
+        """Start a run."""
+        self.process.stdin.write(f'{rate} {seconds}\n')
+        self.process.stdin.flush()
+
+    def result(self) -> dict[str, float]:
+        """Wait for the run's result."""
+        return json.loads(self.process.stdout.readline())
+
+    def stop(self) -> None:
+        """End it."""
+        self.process.stdin.close()
+        self.process.wait(15)
+
+
+class Listener:
+    """Receives answers in this process and notes how old each image then is."""
+
+    def __init__(self, topics: Sequence[str] = ('/classifier/classification',)) -> None:
+        """Subscribe."""
+        self.node = rclpy.create_node('listener')
+        self.latencies: list[float] = []
+        self.arrivals: list[float] = []
+        for topic in topics:
+            self.node.create_subscription(Classification, topic, self._answer,
+                                          QoSProfile(depth=100))
+
+    def watch(self, topics: Sequence[str]) -> None:
+        """Subscribe to debug pictures, as a viewer does."""
+        for topic in topics:
+            self.node.create_subscription(Image, topic, lambda message: None,
+                                          QoSProfile(depth=1))
+
+    def _answer(self, message: Classification) -> None:
+        stamp = message.header.stamp.sec * 10 ** 9 + message.header.stamp.nanosec
+        self.latencies.append((self.node.get_clock().now().nanoseconds - stamp) * 1e-9)
+        self.arrivals.append(time.monotonic())
+
+    def run(self, rate: float, seconds: float, size: str = '640x480',
+            topics: Sequence[str] = ('image',)) -> dict[str, float]:
+        """Have a sender run and summarise what came of it."""
+        self.latencies.clear()
+        self.arrivals.clear()
+        sender = subprocess.Popen(
+            [sys.executable, str(HERE / 'sender.py'), '--rate', str(rate), '--seconds',
+             str(seconds), '--size', size, '--topics', *topics], env=environment(),
+            stdout=subprocess.PIPE, text=True)
+        while sender.poll() is None:
+            rclpy.spin_once(self.node, timeout_sec=0.05)
+        end = time.monotonic() + 0.3
+        while time.monotonic() < end:
+            rclpy.spin_once(self.node, timeout_sec=0.05)
+        sent = json.loads(sender.stdout.read())
+        # The first answers are slower: caches, and pages of shared memory that are new.
+        kept = np.array(self.latencies[5:] or [np.nan])
+        span = self.arrivals[-1] - self.arrivals[0] if len(self.arrivals) > 1 else np.nan
+        return {'sent': sent['sent'], 'answers': len(self.latencies),
+                'median': float(np.median(kept)), 'late': float(np.percentile(kept, 95)),
+                'rate': (len(self.arrivals) - 1) / span}
+
+    def close(self) -> None:
+        """Leave the graph."""
+        self.node.destroy_node()
