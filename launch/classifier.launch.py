@@ -1,21 +1,25 @@
 """
-Launch the classifier on an image topic.
+Launch the classifier on one or more image topics.
 
     ros2 launch cnn_perception classifier.launch.py image:=/camera/image_raw
     ros2 launch cnn_perception classifier.launch.py --show-args
 """
+
+import re
 
 from cnn_perception.ros import launching
 from cnn_perception.ros.parameters import CLASSIFIER
 from launch import LaunchContext, LaunchDescription
 from launch.actions import OpaqueFunction
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 
-PARAMETERS = ('architecture', 'weights', 'labels', 'device', 'image_transport', 'autostart')
+PARAMETERS = ('architecture', 'weights', 'labels', 'device', 'backend', 'precision', 'image_transport', 'autostart')
 # What cnn_perception.rviz shows, as it is named there.
 RVIZ_IMAGE = '/image'
 RVIZ_NODE = '/classifier'
-RVIZ_PICTURES = ('debug/overlay',)
+RVIZ_PICTURES = ('overlay', 'cam', 'dashboard', 'early', 'middle', 'late')
+CAMERA_NAME = re.compile(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', re.ASCII)
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -28,10 +32,16 @@ def generate_launch_description() -> LaunchDescription:
             'as low_power.yaml. Empty: the defaults.'),
         launching.argument(
             'image', '', 'Image topic to classify; with image_transport compressed its '
-            '/compressed. Empty: as params_file says, else image.'),
+            '/compressed, with cameras the topic below the name of each. Empty: as params_file '
+            'says, else image.'),
+        launching.argument(
+            'cameras', '', 'Names of the cameras, separated by commas: front takes front/image '
+            'and answers on ~/front/classification. Empty: as params_file says, else one camera '
+            'without a name.'),
         *launching.parameter_arguments(CLASSIFIER, PARAMETERS, 'params_file'),
-        launching.argument('rviz', 'false', 'Show camera image and overlay in rviz.',
-                           launching.SWITCH),
+        launching.argument(
+            'rviz', 'false', 'Show in rviz what the network sees; of several cameras in the '
+            'argument cameras, the first.', launching.SWITCH),
         OpaqueFunction(function=start),
     ])
 
@@ -39,9 +49,16 @@ def generate_launch_description() -> LaunchDescription:
 def start(context: LaunchContext) -> list[Node]:
     """Return the nodes to start."""
     parameters = launching.given(context, CLASSIFIER, PARAMETERS)
-    image = launching.value(context, 'image')
+    image, cameras = launching.value(context, 'image'), camera_names(context)
     remappings = []
-    if image:
+    if cameras:
+        if image.startswith(('/', '~')):
+            raise RuntimeError(f"argument image is '{image}', expected a topic below each "
+                               "camera's name, such as image_raw")
+        # Marked as strings: launch_ros would take a camera named off for a truth value.
+        parameters['cameras'] = ParameterValue(cameras, value_type=list[str])
+        parameters.update({'image_topic': image} if image else {})
+    elif image:
         # The parameter too, or an image_topic in params_file would miss the remapping.
         parameters['image_topic'] = 'image'
         remappings = [('image', image), ('image/compressed', f'{image}/compressed')]
@@ -50,17 +67,30 @@ def start(context: LaunchContext) -> list[Node]:
         context, 'cnn_perception', 'classifier', name,
         [*launching.parameters_file(context, 'params_file'), parameters], remappings)]
     if launching.flag(context, 'rviz'):
-        nodes.append(rviz(context, name, image or 'image'))
+        nodes.append(rviz(context, [name, *cameras[:1]], [*cameras[:1], image or 'image']))
     return nodes
 
 
-def rviz(context: LaunchContext, name: str, image: str) -> Node:
-    """Describe rviz, with the topics of its file mapped to those of this launch."""
+def camera_names(context: LaunchContext) -> list[str]:
+    """Return the names of the cameras, none where the argument is empty."""
+    text = launching.value(context, 'cameras')
+    names = [name.strip() for name in text.split(',')] if text else []
+    for name in names:
+        if not CAMERA_NAME.fullmatch(name) or names.count(name) > 1:
+            problem = 'is there twice' if names.count(name) > 1 else 'is none'
+            raise RuntimeError(f"argument cameras is '{text}', expected names that differ, such "
+                               f"as front,left; '{name}' {problem}")
+    return names
+
+
+def rviz(context: LaunchContext, node: list[str], image: list[str]) -> Node:
+    """Describe rviz, with the topics of its file mapped to those of one camera's launch."""
     launching.require('rviz2', 'rviz:=true')
-    pictures = [(f'{RVIZ_NODE}/{picture}', launching.resolved(context, f'{name}/{picture}'))
+    pictures = [(f'{RVIZ_NODE}/debug/{picture}',
+                 launching.resolved(context, '/'.join([*node, 'debug', picture])))
                 for picture in RVIZ_PICTURES]
     return Node(
         package='rviz2', executable='rviz2', name='rviz',
         arguments=['-d', str(launching.CONFIG / 'cnn_perception.rviz')],
-        remappings=[(RVIZ_IMAGE, launching.resolved(context, image)), *pictures],
+        remappings=[(RVIZ_IMAGE, launching.resolved(context, '/'.join(image))), *pictures],
         output='screen', emulate_tty=True)

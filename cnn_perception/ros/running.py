@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
+import re
 from typing import Any
 
 from cnn_perception.classifier import Classifier
@@ -30,6 +31,7 @@ __all__ = ['Loaded', 'Running']
 
 # More pictures change int8 ranges little and take their time.
 MOST_CALIBRATION = 64
+CAMERA_NAME = r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*'
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -139,9 +141,9 @@ def camera_names(cameras: tuple[str, ...]) -> list[str]:
     if names == ['']:
         return names
     for name in names:
-        if not name.strip('/') or name.startswith(('/', '~')) or names.count(name) > 1:
-            raise ValueError(f"cameras are {names}, expected names that differ and are relative, "
-                             f"such as [front, left]; '{name}' is not")
+        if not re.fullmatch(CAMERA_NAME, name) or names.count(name) > 1:
+            raise ValueError(f"cameras are {names}, expected relative names that differ, of "
+                             f"letters, digits and _, such as [front, left]; '{name}' is not")
     return names
 
 

@@ -19,8 +19,9 @@ import time
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-CLASSIFIER, CAMERA, DEMO = (ROOT / 'launch' / f'{name}.launch.py'
-                            for name in ('classifier', 'camera', 'demo'))
+CLASSIFIER, CAMERA, DEMO, MULTI = (ROOT / 'launch' / f'{name}.launch.py'
+                                   for name in ('classifier', 'camera', 'demo', 'multi_camera'))
+FILES = [CLASSIFIER, CAMERA, DEMO, MULTI]
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 EXECUTABLES = {
     'cnn_perception': ('classifier', 'image_source'), 'usb_cam': ('usb_cam_node_exe',),
@@ -54,11 +55,14 @@ for flag, value in zip(sys.argv, sys.argv[1:]):
         # launch_ros writes lists as tuples, which the safe loader does not know.
         for node in yaml.full_load(Path(value).read_text()).values():
             parameters.update(node['ros__parameters'])
-name = Path(sys.argv[0]).name
-with open(Path(os.environ['RECORDS']) / name, 'a') as records:
+path = Path(os.environ['RECORDS']) / Path(sys.argv[0]).name
+with open(path, 'a') as records:
     records.write(json.dumps({{'arguments': sys.argv[1:], 'parameters': parameters,
                               'environment': dict(os.environ)}}) + '\\n')
-if len((Path(os.environ['RECORDS']) / name).read_text().splitlines()) > 1:
+# Started again, which would go on for ever; another node of the same kind is no reason to end.
+before = [json.loads(line)['arguments'] for line in path.read_text().splitlines()]
+names = [[entry for entry in arguments if entry.startswith('__')] for arguments in before]
+if names.count([entry for entry in sys.argv if entry.startswith('__')]) > 1:
     os.kill(os.getppid(), signal.SIGINT)
 """
 
@@ -177,7 +181,7 @@ def launch(full_prefix, tmp_path):
     return run
 
 
-@pytest.fixture(scope='module', params=[CLASSIFIER, CAMERA, DEMO], ids=lambda path: path.name)
+@pytest.fixture(scope='module', params=FILES, ids=lambda path: path.name)
 def arguments(request, full_prefix, tmp_path_factory):
     result = subprocess.run(
         [sys.executable, '-c', DESCRIBER, str(request.param)], text=True, timeout=TIMEOUT,
@@ -208,7 +212,7 @@ def test_every_argument_with_choices_names_them(arguments):
 
 
 def test_the_classifier_has_its_arguments_in_every_launch_file(arguments):
-    assert set(arguments) >= {'architecture', 'weights', 'labels', 'device', 'image',
+    assert set(arguments) >= {'architecture', 'weights', 'labels', 'device', 'image', 'cameras',
                               'image_transport', 'params_file', 'namespace', 'name', 'rviz',
                               'log_level', 'autostart', 'respawn'}
 
@@ -336,8 +340,14 @@ def test_rviz_is_mapped_for_every_display_of_its_file(launch):
     content = yaml.safe_load((ROOT / 'config' / 'cnn_perception.rviz').read_text())
     topics = {display['Topic']['Value']
               for display in content['Visualization Manager']['Displays']}
-    assert topics <= set(rviz.remappings)
+    assert topics == set(rviz.remappings) - {'__node', '__ns'}
     assert rviz.remappings['/image'] == '/front/image'
+
+
+def test_rviz_shows_the_first_of_several_cameras(launch):
+    rviz = launch(MULTI, 'cameras:=front,left', 'rviz:=true', 'namespace:=robot')['rviz2']
+    assert rviz.remappings['/image'] == '/robot/front/image'
+    assert rviz.remappings['/classifier/debug/late'] == '/robot/classifier/front/debug/late'
 
 
 @pytest.mark.parametrize('path', [CLASSIFIER, CAMERA, DEMO], ids=lambda path: path.name)
@@ -442,6 +452,67 @@ def test_the_demo_takes_the_arguments_of_both_nodes(launch):
     assert launched['classifier'].remappings['__ns'] == '/robot'
 
 
+# multi_camera.launch.py
+
+
+def test_one_classifier_takes_all_cameras(launch, own_file):
+    launched = launch(MULTI, 'cameras:=front, left,back/right', 'namespace:=robot',
+                      f'params_file:={own_file}', 'architecture:=resnet18', 'name:=eyes')
+    assert launched.status == 0
+    assert set(launched.processes) == {'classifier'}
+    [classifier] = launched.processes['classifier']
+    assert list(classifier.parameters.pop('cameras')) == ['front', 'left', 'back/right']
+    assert classifier.parameters == {
+        'architecture': 'resnet18', 'weights': 'none', 'device': 'cpu', 'autostart': False,
+        'image_transport': 'compressed', 'image_topic': 'image', 'top_k': 7}
+    assert classifier.remappings == {'__node': 'eyes', '__ns': '/robot'}
+
+
+def test_cameras_meet_the_classifier_below_their_names(launch):
+    launched = launch(MULTI, 'cameras:=front,left', 'sources:=photographs,0', 'rate:=3',
+                      'namespace:=robot', 'image:=camera/image_raw')
+    assert launched.status == 0
+    sources = {process.parameters['frame_id']: process
+               for process in launched.processes['image_source']}
+    assert {name: process.parameters for name, process in sources.items()} == {
+        'front': {'source': 'photographs', 'frame_id': 'front', 'rate': 3.0},
+        'left': {'source': '0', 'frame_id': 'left', 'rate': 3.0}}
+    for name, process in sources.items():
+        assert process.remappings == {
+            '__node': 'image_source', '__ns': f'/robot/{name}', 'image': 'camera/image_raw',
+            'image/compressed': 'camera/image_raw/compressed'}
+        assert all(variable in process.environment for variable in PROFILE_VARIABLES)
+    [classifier] = launched.processes['classifier']
+    assert classifier.parameters['image_topic'] == 'camera/image_raw'
+    assert classifier.remappings['__ns'] == '/robot'
+
+
+def test_names_of_cameras_stay_names(launch):
+    classifier = launch(MULTI, 'cameras:=off')['classifier']
+    assert list(classifier.parameters['cameras']) == ['off']
+
+
+@pytest.mark.parametrize('path', [CLASSIFIER, CAMERA], ids=lambda path: path.name)
+def test_cameras_that_are_not_given_are_not_set(launch, path):
+    assert 'cameras' not in launch(path)['classifier'].parameters
+
+
+@pytest.mark.parametrize('given, texts', [
+    ((), ('argument cameras is missing', 'front,left')),
+    (('cameras:=a,b,a',), ('argument cameras', "'a' is there twice")),
+    (('cameras:=a,,b',), ('argument cameras', "''")),
+    (('cameras:=a,2b',), ('argument cameras', "'2b'")),
+    (('cameras:=a,b', 'sources:=photographs'), ('argument sources', 'each of the 2', 'a, b')),
+    (('cameras:=a,b', 'sources:=0,1,2'), ('argument sources', 'each of the 2')),
+    (('cameras:=a,b', 'sources:=0,'), ('argument sources', 'each of the 2')),
+    (('cameras:=a,b', 'rate:=5'), ('argument rate', 'sources')),
+    (('cameras:=a', 'sources:=0', 'rate:=often'), ('rate', 'often', 'a number')),
+    (('cameras:=a', 'image:=/image'), ('argument image', "'/image'", 'below')),
+], ids=lambda value: ' '.join(value))
+def test_cameras_that_cannot_be_are_refused_before_anything_runs(launch, given, texts):
+    assert launch(MULTI, *given).refused(*texts)
+
+
 # the real nodes
 
 
@@ -493,39 +564,72 @@ def launched_nodes(install, tmp_path):
             process.wait(30)
 
 
-def test_the_real_nodes_classify_and_end_cleanly(launched_nodes, monkeypatch):
+@pytest.fixture
+def listen(monkeypatch):
+    """Return a function that collects best classes from topics until there are enough."""
     import rclpy
     from vision_msgs.msg import Classification
     monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+
+    def run(process, log, domain, names, enough):
+        context = rclpy.Context()
+        rclpy.init(args=[], context=context, domain_id=domain)
+        answers = {name: [] for name in names}
+        try:
+            node = rclpy.create_node('listener', context=context)
+            executor = rclpy.executors.SingleThreadedExecutor(context=context)
+            executor.add_node(node)
+            for name, seen in answers.items():
+                node.create_subscription(
+                    Classification, name, lambda message, seen=seen: seen.append(
+                        (message.header.frame_id, message.results[0].class_id)), 10)
+            deadline = time.monotonic() + TIMEOUT
+            while not all(enough(seen) for seen in answers.values()):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, f'{answers}\n{log.read_text()}'
+                executor.spin_once(timeout_sec=0.1)
+            topics = {name for name, _ in node.get_topic_names_and_types()}
+            node.destroy_node()
+        finally:
+            rclpy.try_shutdown(context=context)
+        return answers, topics
+    return run
+
+
+def ends_cleanly(process, log, count):
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0, log.read_text()
+    text = log.read_text()
+    assert text.count('process has finished cleanly') == count, text
+    assert 'Traceback' not in text
+
+
+def test_the_real_nodes_classify_and_end_cleanly(launched_nodes, listen):
     domain = 1 + os.getpid() % 100
     process, log = launched_nodes(
         'demo.launch.py', 'namespace:=robot', 'image:=front/image', 'rate:=10',
         'params_file:=classifier.yaml', 'camera_params_file:=image_source.yaml', domain=domain)
-    context = rclpy.Context()
-    rclpy.init(args=[], context=context, domain_id=domain)
-    answers = []
-    try:
-        node = rclpy.create_node('listener', context=context)
-        executor = rclpy.executors.SingleThreadedExecutor(context=context)
-        executor.add_node(node)
-        node.create_subscription(
-            Classification, '/robot/classifier/classification',
-            lambda message: answers.append(message.results[0].class_id), 10)
-        deadline = time.monotonic() + TIMEOUT
-        while not {'espresso', 'tripod'} <= set(answers) and time.monotonic() < deadline:
-            assert process.poll() is None, log.read_text()
-            executor.spin_once(timeout_sec=0.1)
-        topics = {name for name, _ in node.get_topic_names_and_types()}
-        node.destroy_node()
-    finally:
-        rclpy.try_shutdown(context=context)
-    assert {'espresso', 'tripod'} <= set(answers), log.read_text()
+    _, topics = listen(
+        process, log, domain, ['/robot/classifier/classification'],
+        lambda seen: {'espresso', 'tripod'} <= {name for _, name in seen})
     assert topics >= {'/robot/front/image', '/robot/classifier/debug/overlay'}
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0, log.read_text()
-    text = log.read_text()
-    assert text.count('process has finished cleanly') == 2, text
-    assert 'Traceback' not in text
+    ends_cleanly(process, log, 2)
+
+
+def test_the_real_nodes_classify_two_cameras_and_end_cleanly(launched_nodes, listen):
+    domain = 1 + os.getpid() % 100
+    process, log = launched_nodes(
+        'multi_camera.launch.py', 'cameras:=a,b', 'sources:=photographs,photographs', 'rate:=5',
+        'params_file:=feature_maps.yaml', domain=domain)
+    answers, topics = listen(
+        process, log, domain, [f'/classifier/{name}/classification' for name in 'ab'],
+        lambda seen: {'espresso', 'tripod'} <= {name for _, name in seen})
+    for name in 'ab':
+        assert {frame for frame, _ in answers[f'/classifier/{name}/classification']} == {name}
+        assert topics >= {f'/{name}/image', *(
+            f'/classifier/{name}/debug/{picture}'
+            for picture in ('overlay', 'cam', 'early', 'conv_stem', 'blocks_1_1_add'))}
+    ends_cleanly(process, log, 3)
 
 
 def test_a_node_that_cannot_start_says_why(launched_nodes):

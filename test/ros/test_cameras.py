@@ -104,7 +104,7 @@ def test_losses_are_counted_for_each_camera(start, namespace, observer):
     assert set(rejected('b')) <= {0}
 
 
-@pytest.mark.parametrize('cameras', ['[a, a]', "[a, '']", '[/a, b]'])
+@pytest.mark.parametrize('cameras', ['[a, a]', "[a, '']", '[/a, b]', "['2b', c]"])
 def test_wrong_names_fail_configure(start, namespace, cameras):
     process = start('classifier', namespace, cameras=cameras, architecture='linear',
                     weights='none')
