@@ -42,7 +42,7 @@ import numpy as np
 made = Classifier(device={device!r}, backend={backend!r}, cache_dir={cache!r})
 built = time.perf_counter()
 made.predict([np.zeros((480, 640, 3), np.uint8)])
-print(imported - begun, built - imported, time.perf_counter() - built)
+print(time.time(), imported - begun, built - imported, time.perf_counter() - built)
 """
 
 
@@ -103,14 +103,14 @@ def starts(device: str, rounds: int) -> list[str]:
         for _ in range(rounds):
             for name, (backend, cache) in cases.items():
                 code = START.format(device=device, backend=backend, cache=cache)
-                begun = time.perf_counter()
+                begun = time.time()
                 output = subprocess.run([sys.executable, '-c', code], capture_output=True,
                                         text=True, check=True).stdout
-                total = time.perf_counter() - begun
-                times[name].append([total, *(float(part) for part in output.split())])
+                answered, *parts = (float(part) for part in output.split())
+                times[name].append([answered - begun, *parts])
     for name, values in times.items():
-        parts = ' | '.join(f'{value:.2f}' for value in np.median(values, axis=0))
-        rows.append(f'| {name} | {parts} | {np.min(values, axis=0)[0]:.2f} |')
+        medians = ' | '.join(f'{value:.2f}' for value in np.median(values, axis=0))
+        rows.append(f'| {name} | {medians} | {np.min(values, axis=0)[0]:.2f} |')
     return rows
 
 

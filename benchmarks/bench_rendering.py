@@ -88,14 +88,15 @@ def others(rounds: int) -> None:
         print(f'  {name:40} {spread(times)}')
 
 
-def activation_maps(networks: list[str], rounds: int) -> bool:
+def activation_maps(networks: list[str], rounds: int, backend: str) -> bool:
     """Time forward passes without and with a class activation map, at 640 x 480."""
     frame = cv2.resize(photographs.photograph('cat'), (640, 480))
     kept = True
-    print(f'class activation map through the head (target {CAM_TARGET:.2f} x forward)')
+    print(f'class activation map through the head, backend {backend} (target {CAM_TARGET:.2f} x '
+          'forward)')
     for name in networks:
         weights = 'default' if name == 'efficientnet_lite0' else 'none'
-        classifier = Classifier(name, weights)
+        classifier = Classifier(name, weights, backend=backend)
         cam = GradCam(classifier)
         [tapped] = classifier.predict([frame], cam.taps)
         index = int(tapped.scores.argmax())
@@ -121,13 +122,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description='Time pictures of the network.')
     parser.add_argument('--rounds', type=int, default=100)
     parser.add_argument('--networks', nargs='*', default=list(NETWORKS))
+    parser.add_argument('--backend', default='torch')
     options = parser.parse_args()
     print(f'{platform.processor() or platform.machine()}, {os.cpu_count()} cores; torch '
           f'{torch.__version__}, {torch.get_num_threads()} threads; OpenCV {cv2.__version__}, '
           f'{cv2.getNumThreads()} threads; NumPy {np.__version__}')
     kept = mosaics(2 * options.rounds)
     others(options.rounds)
-    kept &= activation_maps(options.networks, options.rounds)
+    kept &= activation_maps(options.networks, options.rounds, options.backend)
     return 0 if kept else 1
 
 

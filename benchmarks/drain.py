@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 import rclpy
@@ -17,10 +18,8 @@ def main() -> None:
     subscriptions = [node.create_subscription(Image, topic, lambda data: None, qos, raw=True)
                      for topic in sys.argv[1:] or ['image']]
     print(f'draining {len(subscriptions)} topic(s)', flush=True)
-    try:
+    with contextlib.suppress(KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
         rclpy.spin(node)
-    except (KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
-        pass
 
 
 if __name__ == '__main__':

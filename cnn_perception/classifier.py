@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from cnn_perception.backends import TorchBackend
+from cnn_perception.backends import choose, Settings
+from cnn_perception.backends.processor import one_torch_thread
 from cnn_perception.devices import resolve_device
-from cnn_perception.preprocess import Preprocessor
 from cnn_perception.weights import load_network, Network
 import numpy as np
 import torch
@@ -56,19 +56,40 @@ class Classifier:
 
     architecture: a name that `cnn_perception.architectures` knows; weights: see
     `cnn_perception.weights.load_network`; device: `auto`, `cpu`, `cuda` or `cuda:N`.
+    backend: `auto` or one of `cnn_perception.backends.names()`; precision: `float32`, `float16`,
+    `bfloat16` or, calibrated on pictures given, `int8`. threads: CPU threads of the network, 0
+    for the physical cores. cache_dir: folder for what a backend compiled, '' for none.
+
+    `predict` may be called from several threads at once.
     """
 
     def __init__(self, architecture: str = 'efficientnet_lite0', weights: str = 'default',
                  device: str = 'auto', *, label_file: str = '', input_size: Sequence[int] = (),
-                 mean: Sequence[float] = (), std: Sequence[float] = ()) -> None:
+                 mean: Sequence[float] = (), std: Sequence[float] = (), backend: str = 'auto',
+                 precision: str = 'float32', calibration: Sequence[np.ndarray] = (),
+                 threads: int = 0, cache_dir: str = '') -> None:
         """Load everything; raises ValueError with what to do where something is missing."""
+        for index, frame in enumerate(calibration):
+            check_frame(index, frame)
         # The device first: it is the quickest to refuse.
         self.device, self.device_reason = resolve_device(device)
-        self.network: Network = load_network(
-            architecture, weights, label_file=label_file, input_size=input_size, mean=mean,
-            std=std)
-        self._preprocessor = Preprocessor(self.network.preprocessing, self.device)
-        self._backend = TorchBackend(self.network.module, self.device)
+        with one_torch_thread():
+            self.network: Network = load_network(
+                architecture, weights, label_file=label_file, input_size=input_size, mean=mean,
+                std=std)
+        self.backend, self.backend_reason = choose(
+            backend, self.network.module, self.network.preprocessing, Settings(
+                self.device, precision, threads, tuple(calibration), cache_dir))
+
+    @property
+    def backend_name(self) -> str:
+        """Name of the backend that runs; `backend_reason` says why it is this one."""
+        return self.backend.name
+
+    @property
+    def precision(self) -> str:
+        """Precision that the network runs in, after any fallback."""
+        return self.backend.precision
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -77,11 +98,16 @@ class Classifier:
 
     def layer_names(self) -> list[str]:
         """List the layers that `predict` accepts as taps, in the order of the forward pass."""
-        return self._backend.layer_names()
+        return self.backend.layer_names()
 
-    def warm_up(self) -> None:
-        """Run once, so that the first real picture does not pay for set-up."""
-        self.predict([np.zeros((480, 640, 3), np.uint8)])
+    def warm_up(self, most_frames: int = 1) -> None:
+        """
+        Run once for each number of pictures up to `most_frames`.
+
+        The first real pictures then do not pay for set-up: most backends compile for a number.
+        """
+        for count in range(1, most_frames + 1):
+            self.predict([np.zeros((480, 640, 3), np.uint8)] * count)
 
     def predict(self, frames: Sequence[np.ndarray], taps: Sequence[str] = ()
                 ) -> list[Prediction]:
@@ -95,11 +121,10 @@ class Classifier:
             check_frame(index, frame)
         if not len(frames):
             return []
-        with torch.inference_mode():
-            logits, activations = self._backend.forward(self._preprocessor(frames), tuple(taps))
-            scores = logits.float().softmax(dim=1).cpu().numpy()
+        logits, activations = self.backend.forward(self.backend.prepare(frames), tuple(taps))
+        scores = torch.softmax(logits, dim=1).numpy()
         scores.flags.writeable = False
-        tapped = {name: values.float().cpu().numpy() for name, values in activations.items()}
+        tapped = {name: values.numpy() for name, values in activations.items()}
         return [Prediction(scores[index], self.labels, MappingProxyType(
             {name: values[index] for name, values in tapped.items()}))
             for index in range(len(frames))]

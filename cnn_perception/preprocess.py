@@ -128,7 +128,12 @@ def override(preprocessing: Preprocessing, *, input_size: Sequence[int] = (),
 
 
 class Preprocessor:
-    """Applies a `Preprocessing` to pictures, on the device that the network runs on."""
+    """
+    Applies a `Preprocessing` to pictures, on the device that the network runs on.
+
+    Its steps can be had one by one, so that an engine takes over some of them: `resized_crops`
+    (pictures of any sizes), `levels` (pictures of one size, already on the device), `normalise`.
+    """
 
     def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
         """Compute the normalisation as one multiplication and one addition per value."""
@@ -142,43 +147,59 @@ class Preprocessor:
 
     def __call__(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
         """Turn (H, W, 3) uint8 RGB pictures of any sizes into (N, C, h, w) float32, normalised."""
+        return self.normalise(self.resized_crops(frames))
+
+    def resized_crops(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
+        """Turn (H, W, 3) uint8 RGB pictures of any sizes into (N, C, h, w) uint8."""
         height, width = self.preprocessing.crop
         batch = torch.empty((len(frames), 3, height, width), dtype=torch.uint8,
                             device=self.device, memory_format=torch.channels_last)
         for index, frame in enumerate(frames):
-            batch[index] = self._crop(self._resize(frame))
-        values = batch.to(torch.float32)
+            # torch cannot wrap memory that Python promises not to write to.
+            source = torch.from_numpy(frame if frame.flags.writeable else frame.copy())
+            picture = source.to(self.device).permute(2, 0, 1)[None]  # (1, 3, H, W)
+            batch[index] = self._crop(self._resize(picture))[0]
         if self.preprocessing.channels == 1:
-            values = (values * self._luma).sum(dim=1, keepdim=True).round()  # (N, 1, h, w)
-        return values.mul_(self._scale).add_(self._shift)
+            return self._grey(batch.to(torch.float32)).to(torch.uint8)
+        return batch
 
-    def _resize(self, frame: np.ndarray) -> torch.Tensor:
-        """Resize one (H, W, 3) uint8 picture to (3, h, w) uint8, antialiased."""
-        # torch cannot wrap memory that Python promises not to write to.
-        source = frame if frame.flags.writeable else frame.copy()
-        picture = torch.from_numpy(source).to(self.device).permute(2, 0, 1)[None]  # (1, 3, H, W)
-        size = self.preprocessing.resized(*frame.shape[:2])
-        if size == frame.shape[:2]:
-            return picture[0]
+    def levels(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Turn (N, 3, H, W) uint8 on the device into (N, C, h, w) float32 from 0 to 255."""
+        values = self._crop(self._resize(pictures)).to(torch.float32)
+        return self._grey(values) if self.preprocessing.channels == 1 else values
+
+    def normalise(self, levels: torch.Tensor) -> torch.Tensor:
+        """Turn (N, C, h, w) from 0 to 255, uint8 or float32, into what the weights expect."""
+        return (levels.to(torch.float32) * self._scale).add_(self._shift)
+
+    def _grey(self, values: torch.Tensor) -> torch.Tensor:
+        return (values * self._luma).sum(dim=1, keepdim=True).round()
+
+    def _resize(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Resize (N, 3, H, W) uint8 to (N, 3, h, w), antialiased; whole levels of any type."""
+        size = self.preprocessing.resized(*pictures.shape[2:])
+        if size == tuple(pictures.shape[2:]):
+            return pictures
         mode = self.preprocessing.interpolation
         if mode == 'nearest':
-            return torch.nn.functional.interpolate(picture, size=size, mode='nearest-exact')[0]
-        if self.device.type == 'cpu':
+            return torch.nn.functional.interpolate(pictures, size=size, mode='nearest-exact')
+        if pictures.device.type == 'cpu':
             return torch.nn.functional.interpolate(
-                picture, size=size, mode=mode, antialias=True, align_corners=False)[0]
+                pictures, size=size, mode=mode, antialias=True, align_corners=False)
+        # The kernels of CUDA resize floats only; rounded here as the CPU's round.
         resized = torch.nn.functional.interpolate(
-            picture.float(), size=size, mode=mode, antialias=True, align_corners=False)
-        return resized.round_().clamp_(0, 255).to(torch.uint8)[0]
+            pictures.float(), size=size, mode=mode, antialias=True, align_corners=False)
+        return resized.round_().clamp_(0, 255)
 
-    def _crop(self, picture: torch.Tensor) -> torch.Tensor:
-        """Cut (3, crop height, crop width) from the centre of (3, h, w), padding with black."""
+    def _crop(self, pictures: torch.Tensor) -> torch.Tensor:
+        """Cut (N, 3, crop height, crop width) from the centre, padding with black."""
         height, width = self.preprocessing.crop
-        missing = (max(0, height - picture.shape[1]), max(0, width - picture.shape[2]))
+        missing = (max(0, height - pictures.shape[2]), max(0, width - pictures.shape[3]))
         if any(missing):
             top, left = missing[0] // 2, missing[1] // 2
-            picture = torch.nn.functional.pad(
-                picture, (left, missing[1] - left, top, missing[0] - top))
+            pictures = torch.nn.functional.pad(
+                pictures, (left, missing[1] - left, top, missing[0] - top))
         # Rounded half to even, as torchvision places its crop.
-        top = round((picture.shape[1] - height) / 2.0)
-        left = round((picture.shape[2] - width) / 2.0)
-        return picture[:, top:top + height, left:left + width]
+        top = round((pictures.shape[2] - height) / 2.0)
+        left = round((pictures.shape[3] - width) / 2.0)
+        return pictures[:, :, top:top + height, left:left + width]

@@ -7,6 +7,6 @@ from cnn_perception.rendering import (
     MOSAIC_SIZE, overlay, select_channels)
 
 __all__ = [
-    'MOSAIC_COUNT', 'MOSAIC_SIZE', 'colormap_names', 'contact_sheet', 'dashboard', 'edges', 'filters',
-    'heatmap_blend', 'mosaic', 'overlay', 'select_channels',
+    'MOSAIC_COUNT', 'MOSAIC_SIZE', 'colormap_names', 'contact_sheet', 'dashboard', 'edges',
+    'filters', 'heatmap_blend', 'mosaic', 'overlay', 'select_channels',
 ]

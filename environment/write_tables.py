@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-import re
 
 from cnn_perception.ros import parameters
 
@@ -14,10 +13,11 @@ TABLES = {'classifier': parameters.CLASSIFIER, 'image_source': parameters.IMAGE_
 def with_tables(text: str) -> str:
     """Return the README's text with its tables as the code has them."""
     for name, table in TABLES.items():
-        text = re.sub(rf'(<!-- table: {name} -->\n).*?(<!-- end -->)',
-                      lambda match, table=table: (
-                          match[1] + parameters.markdown(table) + match[2]),
-                      text, flags=re.DOTALL)
+        begin = f'<!-- table: {name} -->\n'
+        # Cut by hand: a table may hold what re.sub would take for a reference to a group.
+        before, _, rest = text.partition(begin)
+        end = rest.index('<!-- end -->')
+        text = before + begin + parameters.markdown(table) + rest[end:]
     return text
 
 

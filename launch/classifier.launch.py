@@ -14,7 +14,8 @@ from launch.actions import OpaqueFunction
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-PARAMETERS = ('architecture', 'weights', 'labels', 'device', 'backend', 'precision', 'image_transport', 'autostart')
+PARAMETERS = ('architecture', 'weights', 'labels', 'device', 'backend', 'precision',
+              'image_transport', 'autostart')
 # What cnn_perception.rviz shows, as it is named there.
 RVIZ_IMAGE = '/image'
 RVIZ_NODE = '/classifier'

@@ -116,9 +116,9 @@ def known(*_):
 
 
 CHECKS = {'make': make, '.venv/bin/python': virtual_environment, 'ros2 launch': ros2_launch,
-          'ros2 run': ros2_run, 'ros2 topic': topic, 'ros2 param': parameter, 'ros2 service': service,
-          'ros2 lifecycle': known, 'export': export, 'rosdep': known, 'pip': known,
-          'colcon': known, 'source': known}
+          'ros2 run': ros2_run, 'ros2 topic': topic, 'ros2 param': parameter,
+          'ros2 service': service, 'ros2 lifecycle': known, 'export': export,
+          'rosdep': known, 'pip': known, 'colcon': known, 'source': known}
 
 
 @pytest.mark.parametrize('block', [*blocks('python')])

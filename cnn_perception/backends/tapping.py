@@ -10,12 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import difflib
+import threading
 
 import torch
 from torch import fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 
-__all__ = ['TappedNetwork', 'tap']
+__all__ = ['TappedNetwork', 'TRACING', 'tap']
+
+# While torch traces a network it patches nn.Module for every thread: a forward pass elsewhere
+# would be caught in the trace. Whoever runs modules in eager mode beside others holds this too.
+TRACING = threading.RLock()
 
 
 class TappedNetwork:
@@ -25,7 +30,8 @@ class TappedNetwork:
         """Trace a module in evaluation mode; ValueError where its control flow forbids it."""
         tracer = NodePathTracer(**tracing_options())
         try:
-            self._graph = tracer.trace(module.eval())
+            with TRACING:
+                self._graph = tracer.trace(module.eval())
         except (fx.proxy.TraceError, RuntimeError, TypeError, AttributeError) as error:
             raise ValueError(f'layers of {type(module).__name__} cannot be tapped, because its '
                              f'forward pass cannot be traced: {error}') from error

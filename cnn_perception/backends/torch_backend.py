@@ -2,47 +2,68 @@
 
 from __future__ import annotations
 
-from cnn_perception.backends.tapping import TappedNetwork
+from collections.abc import Callable
+
+from cnn_perception.backends.base import Backend, DTYPES, Forward, Settings
+from cnn_perception.backends.half import half_module
+from cnn_perception.backends.selection import register
+from cnn_perception.backends.tapping import TRACING
+from cnn_perception.preprocess import Preprocessing
 import torch
 from torch import nn
 
-__all__ = ['TorchBackend']
+__all__ = ['Network', 'TorchBackend']
+
+# A module (N, C, h, w) -> (logits, {tap: activation}), or what a compiler made of one.
+Network = Callable[[torch.Tensor], tuple[torch.Tensor, dict[str, torch.Tensor]]]
 
 
-class TorchBackend:
-    """Runs a module, and, for tapped layers, a module derived from it with several outputs."""
+@register('torch')
+class TorchBackend(Backend):
+    """
+    Runs a module, and, for tapped layers, a module derived from it with several outputs.
 
-    def __init__(self, module: nn.Module, device: torch.device) -> None:
+    A lock of the process lets one thread at a time through: while a network is traced, torch
+    patches every module there is, and two forward passes on the same cores gain nothing.
+    """
+
+    def __init__(self, module: nn.Module, preprocessing: Preprocessing,
+                 settings: Settings) -> None:
         """Move the module to the device; channels-last is what convolutions read fastest."""
-        self.device = device
-        self._module = module.eval().requires_grad_(False).to(device).to(
-            memory_format=torch.channels_last)
-        self._traced: TappedNetwork | None = None
+        # Others read the float32 weights; only a change of type needs weights of its own.
+        if settings.precision != 'float32':
+            module = half_module(module, DTYPES[settings.precision])
+        own = module.to(settings.device).to(memory_format=torch.channels_last)
+        super().__init__(own, preprocessing, settings)
         self._tapped: dict[tuple[str, ...], nn.Module] = {}
+        if settings.threads and settings.device.type == 'cpu':
+            torch.set_num_threads(settings.threads)
 
-    def layer_names(self) -> list[str]:
-        """List every layer that can be tapped, in the order of the forward pass."""
-        if self._traced is None:
-            self._traced = TappedNetwork(self._module)
-        return self._traced.layer_names
+    @classmethod
+    def refusal(cls, settings: Settings) -> str:
+        """Say that float16 is of no use on this processor, if so."""
+        if settings.device.type == 'cpu' and settings.precision == 'float16' and not (
+                has_float16()):
+            return ('this processor has no float16 arithmetic, and in its place torch takes a '
+                    'hundred times as long as in float32; choose precision bfloat16 or float32')
+        return ''
 
-    def forward(self, batch: torch.Tensor, taps: tuple[str, ...] = ()
-                ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """
-        Run (N, C, h, w) float32 pictures.
-
-        Returns (N, K) logits and, for each tap, that layer's activation, (N, C, h, w) or (N, F).
-        An unknown tap raises ValueError with near matches.
-        """
-        with torch.inference_mode():
-            batch = batch.to(self.device, memory_format=torch.channels_last)
-            if not taps:
-                return self._module(batch), {}
-            return self._tapped_module(taps)(batch)
-
-    def _tapped_module(self, taps: tuple[str, ...]) -> nn.Module:
+    def forward(self, batch: torch.Tensor, taps: tuple[str, ...] = ()) -> Forward:
+        """Run (N, C, h, w) float32, normalised; see `Backend.forward`."""
         if taps not in self._tapped:
-            if self._traced is None:
-                self._traced = TappedNetwork(self._module)
-            self._tapped[taps] = self._traced.derive(taps)
-        return self._tapped[taps]
+            self._tapped[taps] = self.tapped(taps)
+        return self.run(self._tapped[taps], batch)
+
+    def run(self, module: Network, batch: torch.Tensor) -> Forward:
+        """Run a module (N, C, h, w) -> (logits, {tap: activation}) on a prepared batch."""
+        with TRACING, torch.inference_mode():
+            logits, activations = module(batch.to(
+                self.device, DTYPES[self.precision], memory_format=torch.channels_last))
+            return logits.float().cpu(), {name: values.float().cpu()
+                                          for name, values in activations.items()}
+
+
+def has_float16() -> bool:
+    """Tell whether torch's convolutions compute in float16 on this processor."""
+    supported = getattr(torch.ops.mkldnn, '_is_mkldnn_fp16_supported', None)
+    return supported is None or bool(supported())

@@ -4,7 +4,7 @@ Class activation maps: which places of the picture speak for a class.
 Grad-CAM, Selvaraju et al. 2017 (arXiv:1610.02391), equation 1 and 2: the maps A of a layer are
 weighted by the mean gradient of the class's logit, added up, and what speaks against the class is
 cut off. With global average pooling and one linear layer behind it is CAM, Zhou et al. 2016
-(arXiv:1512.04150).
+(arXiv:1512.04150), whose weights do not depend on the picture and are computed once.
 
 The gradient stops at the layer, so only what follows it has to be run with a gradient, on the
 activation that the forward pass gave anyway.
@@ -26,6 +26,8 @@ from .network_layers import NetworkLayers
 __all__ = ['GradCam']
 
 Activation = np.ndarray | torch.Tensor
+# Classes whose weights are kept, where they are the same for every picture.
+KEPT = 256
 
 
 class GradCam:
@@ -35,7 +37,8 @@ class GradCam:
     network: a `Classifier`, a module that can be traced, or the `NetworkLayers` of one. layer: a
     layer name, empty or None for the last one with rows and columns, which is the cheapest.
     Raises ValueError for an unknown layer, one without rows and columns, and for a network that
-    has none, as a vision transformer or a linear classifier.
+    has none, as a vision transformer or a linear classifier. The network's weights must not change
+    afterwards.
 
     `Classifier.predict(frames, taps=cam.taps)` gives the activations that `map` needs.
     """
@@ -51,13 +54,17 @@ class GradCam:
             size = ' x '.join(str(extent) for extent in self.shape)
             raise ValueError(f"layer '{self.layer}' is {size}, without rows and columns: a class "
                              'activation map needs channels x height x width')
-        head = split(layers, self.layer)
-        self._head = head.module.requires_grad_(False)
+        self._head = split(layers, self.layer)
+        self._kept: dict[int, torch.Tensor] = {}
         self._device = layers.device
-        self.taps = head.taps
+        # A module that a backend keeps in half precision takes nothing else.
+        self._kind = next((part.dtype for part in layers.module.parameters()
+                           if part.is_floating_point()), torch.float32)
+        self.taps = self._head.taps
         """Layers to tap: `layer`, and with it those whose values go around it (mostly none)."""
 
-    def map(self, activation: Activation | Mapping[str, Activation], index: int) -> np.ndarray:
+    def map(self, activation: Activation | Mapping[str, Activation],  # noqa: A003, RUF100
+            index: int) -> np.ndarray:
         """
         Compute the map of class `index` for one picture.
 
@@ -82,32 +89,57 @@ class GradCam:
         if missing:
             raise ValueError(f"the activation of {', '.join(missing)} is missing: tap all of "
                              f"GradCam.taps ({', '.join(self.taps)}) and give the mapping")
-        # A clone made outside of inference mode is an ordinary tensor that can have a gradient.
+        # Tensors made outside of inference mode are ordinary ones that can have a gradient.
         with torch.inference_mode(False), torch.enable_grad():
             tensors = [self._tensor(given[name]) for name in self.taps]
-            maps = tensors[0].requires_grad_(True)
-            if tuple(maps.shape[1:]) != self.shape or len(maps) != len(indices):
-                raise ValueError(f"activation of '{self.layer}' is {tuple(maps.shape)}, expected "
-                                 f'{(len(indices), *self.shape)}: one for each class index')
-            # In-place operations are not allowed on a leaf, so the head gets a copy of it.
-            logits = self._head(maps.clone(), *tensors[1:])
-            wrong = [index for index in indices if not 0 <= index < logits.shape[1]]
-            if wrong:
-                raise ValueError(f'there is no class {wrong[0]}: the network has '
-                                 f'{logits.shape[1]}, expected 0 to {logits.shape[1] - 1}')
-            rows = torch.arange(len(indices), device=logits.device)
-            chosen = torch.as_tensor(list(indices), device=logits.device)
-            gradient, = torch.autograd.grad(logits[rows, chosen].sum(), maps)
-        return weighted(maps.detach(), gradient)
+            if tuple(tensors[0].shape[1:]) != self.shape or len(tensors[0]) != len(indices):
+                raise ValueError(f"activation of '{self.layer}' is {tuple(tensors[0].shape)}, "
+                                 f'expected {(len(indices), *self.shape)}: one for each class '
+                                 'index')
+            if self._head.affine:
+                weights = torch.cat([self._constant(index) for index in indices])
+            else:
+                weights = self._weights(tensors, indices)
+        return weighted(tensors[0].detach(), weights)
+
+    def _weights(self, tensors: Sequence[torch.Tensor], indices: Sequence[int]) -> torch.Tensor:
+        """Return the mean gradient of the classes' logits for each map: (N, C, 1, 1)."""
+        maps = tensors[0].requires_grad_(True)
+        # In-place operations are not allowed on a leaf, so the head gets a copy of it.
+        values = self._head.module(maps.clone(), *tensors[1:])
+        last = self._head.last
+        classes = last.out_features if last is not None else values.shape[1]
+        wrong = [index for index in indices if not 0 <= index < classes]
+        if wrong:
+            raise ValueError(f'there is no class {wrong[0]}: the network has {classes}, expected '
+                             f'0 to {classes - 1}')
+        chosen = torch.as_tensor(list(indices), device=values.device)
+        if last is not None:
+            # Only the rows of the classes in question: the others would be computed for nothing.
+            total = (values * last.weight[chosen]).sum()
+        else:
+            total = values.gather(1, chosen[:, None]).sum()
+        gradient, = torch.autograd.grad(total, maps)
+        return gradient.mean(dim=(2, 3), keepdim=True)
+
+    def _constant(self, index: int) -> torch.Tensor:
+        """Return (1, C, 1, 1) for a head whose gradient is the same for every picture."""
+        weights = self._kept.get(index)
+        if weights is None:
+            zeros = torch.zeros((1, *self.shape), device=self._device, dtype=self._kind)
+            weights = self._weights([zeros], [index])
+            if len(self._kept) >= KEPT:
+                self._kept.clear()
+            self._kept[index] = weights
+        return weights
 
     def _tensor(self, values: Activation) -> torch.Tensor:
         tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
-        return tensor.detach().to(self._device, torch.float32, copy=True)
+        return tensor.detach().to(self._device, self._kind, copy=True)
 
 
-def weighted(maps: torch.Tensor, gradient: torch.Tensor) -> np.ndarray:
-    """Weigh maps (N, C, h, w) by the mean gradient of each: (N, h, w) float32 in [0, 1]."""
-    weights = gradient.mean(dim=(2, 3), keepdim=True)
-    heat = (weights * maps).sum(dim=1).relu().nan_to_num(nan=0.0)
+def weighted(maps: torch.Tensor, weights: torch.Tensor) -> np.ndarray:
+    """Weigh maps (N, C, h, w) by (N, C, 1, 1) and add up: (N, h, w) float32 in [0, 1]."""
+    heat = (weights * maps).sum(dim=1).float().relu().nan_to_num(nan=0.0)
     highest = heat.amax(dim=(1, 2), keepdim=True)
     return (heat / highest.where(highest > 0, torch.ones_like(highest))).cpu().numpy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import fx
+from torch import fx, nn
 
 from .names import is_spatial
 from .network_layers import NetworkLayers, reachable
@@ -16,17 +16,26 @@ __all__ = ['Head', 'find_layer', 'split']
 PASSIVE = ('pool', 'drop', 'identity', 'flatten')
 
 
+AFFINE_MODULES = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.Conv2d, nn.BatchNorm2d, nn.Dropout,
+                  nn.Flatten, nn.Identity, nn.Linear)
+AFFINE_OPERATIONS = ('adaptive_avg_pool2d', 'avg_pool2d', 'flatten', 'mean')
+
+
 @dataclass(frozen=True)
 class Head:
     """
     What turns activations into logits.
 
-    module: takes the activations of `taps`, in that order, and returns (N, K) logits. taps: the
-    layer itself, and behind it those whose values go around it, as a residual's input does.
+    module: takes the activations of `taps`, in that order, and returns (N, F), which `last` turns
+    into logits; (N, K) logits where `last` is None. taps: the layer itself, and behind it those
+    whose values go around it, as a residual's input does. affine: whether all of it only adds and
+    weighs, so that its gradient is the same for every picture.
     """
 
     module: fx.GraphModule
+    last: nn.Linear | None
     taps: tuple[str, ...]
+    affine: bool
 
 
 def split(layers: NetworkLayers, layer: str) -> Head:
@@ -54,11 +63,33 @@ def split(layers: NetworkLayers, layer: str) -> Head:
     copied: dict[fx.Node, fx.Node] = {
         node: graph.placeholder(f'tap_{index}')
         for index, node in enumerate([start, *given])}
+    end, last = layers.logits, final_linear(layers)
+    if last is not None and end.all_input_nodes[0] in computed:
+        end = end.all_input_nodes[0]
+    else:
+        last = None
     for node in layers.graph_module.graph.nodes:
-        if node in computed:
+        if node in computed and (last is None or node is not layers.logits):
             copied[node] = graph.node_copy(node, copied.__getitem__)
-    graph.output(copied[layers.logits])
-    return Head(fx.GraphModule(layers.graph_module, graph).eval(), (layer, *around))
+    graph.output(copied[end])
+    affine = not given and all(is_affine(layers, node) for node in computed)
+    return Head(fx.GraphModule(layers.graph_module, graph).eval(), last, (layer, *around), affine)
+
+
+def final_linear(layers: NetworkLayers) -> nn.Linear | None:
+    """Return the fully-connected layer that gives the logits, None where something else does."""
+    node = layers.logits
+    if node.op != 'call_module' or len(node.all_input_nodes) != 1:
+        return None
+    part = layers.graph_module.get_submodule(str(node.target))
+    return part if type(part) is nn.Linear else None
+
+
+def is_affine(layers: NetworkLayers, node: fx.Node) -> bool:
+    """Tell whether a node, in evaluation mode, computes weighted sums of its input and no more."""
+    if node.op == 'call_module':
+        return type(layers.graph_module.get_submodule(str(node.target))) in AFFINE_MODULES
+    return getattr(node.target, '__name__', node.target) in AFFINE_OPERATIONS
 
 
 def between(start: fx.Node, end: fx.Node) -> set[fx.Node]:

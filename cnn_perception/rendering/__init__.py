@@ -19,6 +19,6 @@ from .overlay import overlay
 
 __all__ = [
     'EDGE_FILTERS', 'InputWindow', 'MOSAIC_COUNT', 'MOSAIC_SIZE', 'colormap_names',
-    'contact_sheet', 'dashboard', 'edge_response', 'edges', 'filters', 'heatmap_blend', 'input_window', 'mosaic', 'overlay',
-    'select_channels',
+    'contact_sheet', 'dashboard', 'edge_response', 'edges', 'filters', 'heatmap_blend',
+    'input_window', 'mosaic', 'overlay', 'select_channels',
 ]

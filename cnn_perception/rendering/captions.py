@@ -12,7 +12,7 @@ __all__ = ['FACE', 'LINE', 'NARROWEST', 'blank', 'shape_words', 'write_range']
 
 LINE = 26
 """Height in pixels."""
-NARROWEST = 320
+NARROWEST = 420
 """A picture with a caption is at least this wide, where it may be."""
 FACE = style.typeface(10.0)
 BASELINE = LINE - 8
@@ -25,7 +25,8 @@ def blank(size: tuple[int, int], title: str) -> np.ndarray:
     """Return ground of (height, width) with a title in its uppermost line, if there is one."""
     picture = np.full((*size, 3), style.GROUND, np.uint8)
     if title:
-        style.write(picture, fitted(title, size[1]), (MARGIN, BASELINE), FACE, style.WHITE, size[1] - 2 * MARGIN)
+        style.write(picture, fitted(title, size[1]), (MARGIN, BASELINE), FACE, style.WHITE,
+                    size[1] - 2 * MARGIN)
     return picture
 
 

@@ -51,8 +51,9 @@ def select_channels(activation: np.ndarray, how: str | Sequence[int] = 'first', 
     """
     Choose channels of an activation (C, h, w).
 
-    how: `first`, `strongest` (highest mean magnitude first, equal ones by number) or a list
-    of channel numbers, which is taken as it is. count: how many at most, for the first two. Returns (n,) channel numbers. Raises ValueError where a number is not one of the layer's.
+    how: `first`, `strongest` (highest mean square first, equal ones by number) or a list of
+    channel numbers, which is taken as it is. count: how many at most, for the first two. Returns
+    (n,) channel numbers. Raises ValueError where a number is not one of the layer's.
     """
     maps = as_maps(activation)
     strength = strengths(maps) if how == 'strongest' else None
@@ -61,16 +62,15 @@ def select_channels(activation: np.ndarray, how: str | Sequence[int] = 'first', 
 
 def strengths(maps: np.ndarray) -> np.ndarray:
     """
-    Return the mean magnitude of each map: (C, h, w) -> (C,) float32; not finite counts as 0.
+    Return the mean square of each map: (C, h, w) -> (C,) float32; what is not finite counts as 0.
 
     The mean and not the highest value: after ReLU6 the highest of most maps is the same 6.
     """
     flat = maps.reshape(len(maps), -1)
-    with np.errstate(over='ignore', invalid='ignore'):
-        mean = np.abs(flat).mean(axis=1)
-        if not np.isfinite(mean).all():
-            clean = np.where(np.isfinite(flat), flat, 0.0).astype(np.float64)
-            mean = np.abs(clean).mean(axis=1).astype(np.float32)
+    mean = np.einsum('ij,ij->i', flat, flat) / flat.shape[1]
+    if not np.isfinite(mean).all():
+        clean = np.where(np.isfinite(flat), flat, 0.0).astype(np.float64)
+        mean = np.einsum('ij,ij->i', clean, clean) / flat.shape[1]
     return mean
 
 

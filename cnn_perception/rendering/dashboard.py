@@ -34,9 +34,9 @@ def dashboard(answer: np.ndarray | None, activation: np.ndarray | None,
     Lay out one picture of 1280 x 720, (720, 1280, 3) uint8 RGB.
 
     answer: the overlay, activation: the class activation map over the picture, mosaics: up to
-    three, best drawn with `largest=MOSAIC_SIZE, count=MOSAIC_COUNT, labels=False`; each (H, W, 3) uint8 RGB of any size, None where
-    there is none yet. latencies: seconds, oldest first; the last 600 are drawn. Raises ValueError
-    for more than three mosaics.
+    three, best drawn with `largest=MOSAIC_SIZE, count=MOSAIC_COUNT, labels=False`; each is
+    (H, W, 3) uint8 RGB of any size, None where there is none yet. latencies: seconds, oldest
+    first; the last 600 are drawn. Raises ValueError for more than three mosaics.
     """
     if len(mosaics) > 3:
         raise ValueError(f'a dashboard has room for 3 mosaics, got {len(mosaics)}')
@@ -90,11 +90,11 @@ def draw_latencies(strip: np.ndarray, latencies: Sequence[float]) -> None:
     for share in (0.0, 0.5, 1.0):
         row = round(bottom - share * (bottom - top))
         cv2.line(strip, (left, row), (right, row), (70, 70, 70), 1)
-        style.write(strip, f'{1000 * end * share:.3g} ms', (right + 6, min(row + 4, height - 2)),
+        style.write(strip, duration(end * share), (right + 6, min(row + 4, height - 2)),
                     style.SMALL, style.GREY)
     median, late = np.median(values), np.percentile(values, 95)
-    style.write(strip, f'median {1000 * median:.1f} ms', (10, 46), style.SMALL, style.BAR_BEST)
-    style.write(strip, f'95 %   {1000 * late:.1f} ms', (10, 66), style.SMALL, style.GREY)
+    style.write(strip, f'median {duration(median)}', (10, 46), style.SMALL, style.BAR_BEST)
+    style.write(strip, f'95 %   {duration(late)}', (10, 66), style.SMALL, style.GREY)
     # A short history starts at the right edge and grows to the left.
     step = (right - left) / max(120, values.size - 1)
     columns = right - step * np.arange(values.size - 1, -1, -1)
@@ -105,3 +105,8 @@ def draw_latencies(strip: np.ndarray, latencies: Sequence[float]) -> None:
     cv2.polylines(strip, [line], False, style.BAR_OTHER, 1, cv2.LINE_AA)
     row = round(bottom - median / end * (bottom - top))
     cv2.line(strip, (left, row), (right, row), style.BAR_BEST, 1)
+
+
+def duration(seconds: float) -> str:
+    """Write a duration in the unit that keeps it short."""
+    return f'{1000 * seconds:.3g} ms' if seconds < 0.9995 else f'{seconds:.3g} s'

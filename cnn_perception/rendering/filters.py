@@ -26,15 +26,15 @@ def filters(weight: np.ndarray, *, scale: int = 0, labels: bool = False, caption
         kind = getattr(weight, 'dtype', type(weight).__name__)
         raise TypeError(f'weight is {kind}, expected a NumPy array (K, C, kh, kw) of float32')
     if weight.ndim != 4 or 0 in weight.shape:
-        raise ValueError(f'weight is {weight.shape}, expected (K, C, kh, kw) of a convolution over '
-                         'pictures')
+        raise ValueError(f'weight is {weight.shape}, expected (K, C, kh, kw) of a convolution '
+                         'over pictures')
     kernels = np.nan_to_num(weight[:MOST].astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
     if kernels.shape[1] != 3:
         kernels = kernels.mean(axis=1, keepdims=True).repeat(3, axis=1)
     count, _, height, width = kernels.shape
     strength = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
-    kernels = kernels / np.where(strength > 0, strength, 1.0)
-    tiles = np.rint(128.0 + 127.0 * kernels).astype(np.uint8).transpose(0, 2, 3, 1)
+    shares = kernels / np.where(strength > 0, strength, 1.0)
+    tiles = np.rint(128.0 + 127.0 * shares).astype(np.uint8).transpose(0, 2, 3, 1)
     title = shape_words(caption, weight.shape, count, 'first') if caption else ''
     grid = lay_out(count, (height, width), scale, labels, bool(title), largest,
                    len(str(count - 1)))

@@ -17,7 +17,7 @@ PROPORTION = 4 / 3
 GAP = 2
 LABEL = 13
 # What an automatic scale fills: 64 maps of 7 x 7 at 11 pixels to one, of 112 x 112 at one to two.
-COMFORTABLE = (800, 680)
+COMFORTABLE = (820, 680)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def lay_out(count: int, shape: tuple[int, int], scale: int, labels: bool, captio
     """
     Lay out `count` maps of (h, w) as near to 4:3 as they come.
 
-    scale: zoom, 0 chooses one for at most 800 x 680 pixels. largest: (width, height) that the
+    scale: zoom, 0 chooses one for at most 820 x 680 pixels. largest: (width, height) that the
     picture may have; where maps are too many for it they are shrunk by a whole number. digits:
     those of the largest label; labels are left out where tiles are too narrow for them.
     """
@@ -105,8 +105,8 @@ def lay_out(count: int, shape: tuple[int, int], scale: int, labels: bool, captio
             grid = attempt(1, shrink, labelled)
             if fits(grid) and (not labelled or grid.tile[0] >= LABEL):
                 return grid
-    raise ValueError(f'{count} maps do not fit into {largest[0]} x {largest[1]} pixels: show fewer '
-                     'channels, or allow a larger picture')
+    raise ValueError(f'{count} maps do not fit into {largest[0]} x {largest[1]} pixels: show '
+                     'fewer channels, or allow a larger picture')
 
 
 def best_columns(count: int, cell: tuple[int, int], limits: tuple[int, int]) -> int:

@@ -26,6 +26,7 @@ LARGEST = (1280, 960)
 """Width and height in pixels that a mosaic has at most, unless told otherwise."""
 MOST = 1024
 """Maps that a mosaic shows at most."""
+FARTHEST = float(np.finfo(np.float32).max)
 
 
 def mosaic(activation: np.ndarray, *, channels: str | Sequence[int] = 'first', count: int = 64,
@@ -105,13 +106,14 @@ def to_bytes(maps: np.ndarray, low: np.ndarray, high: np.ndarray, cut: bool) -> 
     # A constant map has no range to spread: all of it is the lowest colour.
     factor = np.where(width > 1e-35, 255.0 / np.maximum(width, 1e-35), 0.0)
     # Half a step is added here rather than to every value, as conversion cuts fractions off.
-    start = (low - np.where(factor > 0, 0.5 / np.maximum(factor, 1e-38), 0.0)).astype(np.float32)
+    start = low - np.where(factor > 0, 0.5 / np.maximum(factor, 1e-38), 0.0)
+    start = start.clip(-FARTHEST, FARTHEST).astype(np.float32)
     factor = factor.astype(np.float32)
     with np.errstate(over='ignore', invalid='ignore'):
         values = maps - start[:, None, None]
         values *= factor[:, None, None]
         # The widest ranges overflow, and so leave the range of a byte.
-        if cut or width.max() > 1e38:
+        if cut or width.max() > FARTHEST / 4:
             np.fmax(values, 0.0, out=values)
             np.minimum(values, 255.0, out=values)
     return values.astype(np.uint8)
@@ -134,12 +136,13 @@ def shrunk(maps: np.ndarray, factor: int) -> np.ndarray:
 def arranged(values: np.ndarray, grid: Grid, colormap: str) -> np.ndarray:
     """Colour maps (n, h, w) uint8 and put them edge to edge, in rows, enlarged."""
     count, height, width = values.shape
-    sheet = np.zeros((grid.rows * grid.columns, height, width), np.uint8)
-    sheet[:count] = values
+    cells = np.zeros((grid.rows * grid.columns, height, width), np.uint8)
+    cells[:count] = values
     sheet = np.ascontiguousarray(
-        sheet.reshape(grid.rows, grid.columns, height, width).swapaxes(1, 2)).reshape(
-            grid.rows * height, grid.columns * width)
-    return enlarged(colormaps.colourise(sheet, colormap), grid.zoom)
+        cells.reshape(grid.rows, grid.columns, height, width).swapaxes(1, 2))
+    coloured = colormaps.colourise(
+        sheet.reshape(grid.rows * height, grid.columns * width), colormap)
+    return enlarged(coloured, grid.zoom)
 
 
 def enlarged(picture: np.ndarray, zoom: int) -> np.ndarray:

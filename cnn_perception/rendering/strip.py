@@ -19,7 +19,7 @@ ROW = 22
 ROWS = 16
 GAP = 2
 # Rows are folded at a round number, so that a unit's number can be read off its place.
-FOLDS = (8, 10, 16, 20, 32, 50, 64, 100, 128, 256, 512, 1024)
+FOLDS = (64, 100, 128, 256, 512, 1024)
 
 
 class Fold(NamedTuple):

@@ -9,8 +9,8 @@ from typing import Any
 
 from cnn_perception.ros import diagnostics, parameters, spinning
 from cnn_perception.ros.debug_settings import read_settings
-from cnn_perception.ros.log import forward_log
 from cnn_perception.ros.diagnostics import DiagnosticArray
+from cnn_perception.ros.log import forward_log
 from cnn_perception.ros.newest import Letter
 from cnn_perception.ros.running import Loaded, Running
 from cnn_perception.ros.services import create_questions

@@ -105,7 +105,8 @@ def node_status(name: str, failure: str, classifier: Classifier | None, active: 
     if classifier is not None:
         network = classifier.network
         values = {'architecture': network.architecture, 'weights': network.weights,
-                  'classes': str(len(network.labels)), 'device': classifier.device_reason, 'backend': classifier.backend_reason}
+                  'classes': str(len(network.labels)), 'device': classifier.device_reason,
+                  'backend': classifier.backend_reason}
     if failure:
         return status(name, DiagnosticStatus.ERROR, failure, values)
     if classifier is None:

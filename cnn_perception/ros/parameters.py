@@ -119,7 +119,7 @@ CLASSIFIER = (
               "output's index in decimal.", choices=('name', 'index'), when=LIVE),
     Parameter('debug.layers', ['auto'], 'Layers to show, each on a topic of its own: names, names '
               'with wildcards (layer*.relu), or auto: an early, a middle and a late one on '
-              '~/debug/early, middle and late. [\'\'] shows none.', when=LIVE),
+              "~/debug/early, middle and late. [''] shows none.", when=LIVE),
     Parameter('debug.channels', 'first 64', "Channels of a layer that are shown: 'first N', "
               "'strongest N' or numbers such as '0, 5, 7'.", when=LIVE),
     Parameter('debug.normalize', 'map', "Range of the colours: of each 'map', of the whole "
@@ -137,7 +137,7 @@ CLASSIFIER = (
               bounds=(0.0, 1.0), when=LIVE),
     Parameter('debug.patches_layer', '', 'Layer of ~/debug/top_patches; empty: the middle one '
               'of auto.', when=LIVE),
-    Parameter('debug.patches_channels', 'strongest 8', "Channels of ~/debug/top_patches: "
+    Parameter('debug.patches_channels', 'strongest 8', 'Channels of ~/debug/top_patches: '
               "'strongest N' or numbers such as '3, 17'.", when=LIVE),
     Parameter('debug.rate', 0.0, 'Most debug pictures a second on each topic; 0 draws one for '
               'every answer. Classification never waits for them.', bounds=(0.0, 1000.0),

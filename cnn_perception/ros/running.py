@@ -142,7 +142,7 @@ def camera_names(cameras: tuple[str, ...]) -> list[str]:
         return names
     for name in names:
         if not re.fullmatch(CAMERA_NAME, name) or names.count(name) > 1:
-            raise ValueError(f"cameras are {names}, expected relative names that differ, of "
+            raise ValueError(f'cameras are {names}, expected relative names that differ, of '
                              f"letters, digits and _, such as [front, left]; '{name}' is not")
     return names
 

@@ -126,7 +126,7 @@ def test_layers_come_and_go_within_a_second_and_cost_no_answer(defaults, camera)
             sent += 1
             camera.publish(frame(number=sent))
             # Each is answered before the next is sent, so that none may be replaced.
-            defaults.wait_for(lambda: len(answers) == sent, 5.0)
+            defaults.wait_for(lambda wanted=sent: len(answers) == wanted, 5.0)
 
     def topics():
         return {name.rpartition('/')[2] for name, _ in defaults.node.get_topic_names_and_types()

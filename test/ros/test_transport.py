@@ -1,6 +1,5 @@
 """What the node notices of its transport, and how it sets up its memory."""
 
-import os
 import re
 import subprocess
 import sys
@@ -107,4 +106,4 @@ def test_the_users_own_settings_are_left_alone(monkeypatch):
     own = {'FASTDDS_DEFAULT_PROFILES_FILE': '/own.xml'}
     assert image_environment(own) == own
     assert set(image_environment({}).values()) == {str(profile_path())}
-    assert os.path.isfile(profile_path())
+    assert profile_path().is_file()

@@ -1,0 +1,116 @@
+"""What every engine is: a way to prepare pictures, a way to run them, and names of layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from cnn_perception.backends.tapping import TappedNetwork, TRACING
+from cnn_perception.preprocess import Preprocessing, Preprocessor
+import numpy as np
+import torch
+from torch import fx, nn
+
+__all__ = ['Backend', 'CompileError', 'DTYPES', 'Forward', 'PRECISIONS', 'Settings']
+
+PRECISIONS = ('float32', 'float16', 'bfloat16', 'int8')
+DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
+# (N, K) logits and, for each tap, (N, C, h, w) or (N, F): float32, in memory of the CPU.
+Forward = tuple[torch.Tensor, dict[str, torch.Tensor]]
+
+
+class CompileError(RuntimeError):
+    """An engine cannot run this network; another one may."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    What a person chooses about an engine.
+
+    threads: CPU threads of the network, 0 for one on each physical core.
+    calibration: (H, W, 3) uint8 RGB pictures like those of the robot, for precision int8.
+    cache_dir: folder for what an engine compiled, so that the next start is faster; '' for none.
+    """
+
+    device: torch.device
+    precision: str = 'float32'
+    threads: int = 0
+    calibration: tuple[np.ndarray, ...] = ()
+    cache_dir: str = ''
+
+
+class Backend:
+    """
+    An engine for one network; the reference is `TorchBackend`.
+
+    `prepare` and `forward` may be called from several threads at once. `notes` says what a person
+    should know about how it runs, '' if nothing.
+    """
+
+    name: ClassVar[str] = ''
+    devices: ClassVar[tuple[str, ...]] = ('cpu', 'cuda')
+    precisions: ClassVar[tuple[str, ...]] = ('float32', 'float16', 'bfloat16')
+
+    def __init__(self, module: nn.Module, preprocessing: Preprocessing,
+                 settings: Settings) -> None:
+        """Keep what every engine needs; CompileError where the engine cannot run the network."""
+        self.settings = settings
+        self.device = settings.device
+        self.precision = settings.precision
+        self.notes = ''
+        self.module = module.eval().requires_grad_(False)
+        self.preprocessor = Preprocessor(preprocessing, self.device)
+        self._traced: TappedNetwork | None = None
+
+    @classmethod
+    def refusal(cls, settings: Settings) -> str:
+        """Say what is missing and what to do about it, '' where the engine can be used."""
+        return ''
+
+    def prepare(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
+        """
+        Turn (H, W, 3) uint8 RGB pictures of any sizes into what `forward` of this engine takes.
+
+        The reference gives (N, C, h, w) float32, normalised; other engines may give other things.
+        """
+        with torch.inference_mode():
+            return self.preprocessor(frames)
+
+    def forward(self, batch: torch.Tensor, taps: tuple[str, ...] = ()) -> Forward:
+        """
+        Run what `prepare` returned, N pictures as one batch.
+
+        taps: layers whose activations are wanted too; an unknown one raises ValueError with near
+        matches.
+        """
+        raise NotImplementedError
+
+    def layer_names(self) -> list[str]:
+        """List every layer that can be tapped, in the order of the forward pass."""
+        return self.traced().layer_names
+
+    def traced(self) -> TappedNetwork:
+        """Return the traced network, traced when it is first asked for."""
+        with TRACING:
+            if self._traced is None:
+                self._traced = TappedNetwork(self.module)
+            return self._traced
+
+    def tapped(self, taps: tuple[str, ...]) -> nn.Module | fx.GraphModule:
+        """Return a module (N, C, h, w) -> (logits, {tap: activation}), sharing the weights."""
+        return self.traced().derive(taps) if taps else WithoutTaps(self.module)
+
+
+class WithoutTaps(nn.Module):
+    """The network itself, answering in the form of a tapped one."""
+
+    def __init__(self, module: nn.Module) -> None:
+        """Wrap a module (N, C, h, w) -> (N, K)."""
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch: torch.Tensor) -> Forward:
+        """Run (N, C, h, w); no activations."""
+        return self.module(batch), {}

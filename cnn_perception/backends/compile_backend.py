@@ -1,0 +1,84 @@
+"""torch.compile: the reference's module, with kernels generated for this machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+
+from cnn_perception.backends.base import CompileError, Forward, Settings
+from cnn_perception.backends.selection import LOGGER, register
+from cnn_perception.backends.torch_backend import Network, TorchBackend
+from cnn_perception.preprocess import Preprocessing
+import numpy as np
+import torch
+from torch import nn
+
+__all__ = ['CompileBackend']
+
+# One specialisation for each batch size and set of taps; torch's own limit is 8.
+MOST_SHAPES = 128
+COMPILERS = ('g++', 'clang++', 'c++')
+
+
+@register('compile')
+class CompileBackend(TorchBackend):
+    """
+    Runs what torch.compile makes of a network; each batch size and set of taps once, in seconds.
+
+    Where a later one cannot be compiled, that one runs in eager torch, with a warning, once.
+    """
+
+    def __init__(self, module: nn.Module, preprocessing: Preprocessing,
+                 settings: Settings) -> None:
+        """Compile for one picture; CompileError where torch cannot."""
+        super().__init__(module, preprocessing, settings)
+        self._compiled: dict[tuple[int, tuple[str, ...]], Network] = {}
+        try:
+            self._compile(self.tapped(()), (1, ()), self.prepare([
+                np.zeros((*preprocessing.crop, 3), np.uint8)]))
+        except Exception as error:  # generators and compilers raise classes of many libraries
+            raise CompileError(summary(error)) from error
+
+    @classmethod
+    def refusal(cls, settings: Settings) -> str:
+        """Say what is missing: a C++ compiler for the CPU, Triton for a GPU."""
+        if settings.device.type == 'cpu' and not (
+                shutil.which(os.environ.get('CXX', '') or COMPILERS[0])
+                or any(shutil.which(name) for name in COMPILERS)):
+            return ('torch.compile needs a C++ compiler: apt install g++, or choose backend '
+                    'openvino or torch')
+        if settings.device.type == 'cuda' and importlib.util.find_spec('triton') is None:
+            return ('torch.compile needs the package triton: pip install triton, or choose '
+                    'backend cuda')
+        return super().refusal(settings)
+
+    def forward(self, batch: torch.Tensor, taps: tuple[str, ...] = ()) -> Forward:
+        """Run (N, C, h, w) float32, normalised; see `Backend.forward`."""
+        key = (batch.shape[0], taps)
+        if key not in self._compiled:
+            module = self.tapped(taps)
+            try:
+                self._compile(module, key, batch)
+            except Exception as error:  # as in the constructor
+                LOGGER.warning('torch.compile failed for %d picture(s) with layers %s, eager '
+                               'torch runs it: %s', batch.shape[0], list(taps), summary(error))
+                self._compiled[key] = module
+        return self.run(self._compiled[key], batch)
+
+    def _compile(self, module: nn.Module, key: tuple[int, tuple[str, ...]],
+                 batch: torch.Tensor) -> None:
+        import torch._dynamo.config as dynamo
+        # torch's own name for this has changed; either way it is only a limit.
+        for limit in ('recompile_limit', 'cache_size_limit'):
+            if hasattr(dynamo, limit):
+                setattr(dynamo, limit, max(MOST_SHAPES, getattr(dynamo, limit)))
+        compiled = torch.compile(module, dynamic=False)
+        self.run(compiled, batch)
+        self._compiled[key] = compiled
+
+
+def summary(error: Exception) -> str:
+    """Return the first line of a compiler's long report."""
+    text = str(error).strip().partition('\n')[0]
+    return f'{type(error).__name__}: {text}'[:300]

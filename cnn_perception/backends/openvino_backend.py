@@ -1,0 +1,156 @@
+"""
+OpenVINO on the CPU: the torch module converted directly, compiled for each batch size.
+
+The compiled network takes the uint8 crop; the normalisation is its first operation. Compiled
+networks are shared between threads, requests (the memory of one run) are not: each thread has
+its own. Nothing of OpenVINO is imported before the first engine is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import importlib.util
+import threading
+from typing import Any
+import warnings
+
+from cnn_perception.backends import openvino_int8
+from cnn_perception.backends.base import Backend, CompileError, Forward, Settings
+from cnn_perception.backends.half import round_constants
+from cnn_perception.backends.openvino_convert import convert, with_normalisation
+from cnn_perception.backends.processor import one_torch_thread, physical_cores
+from cnn_perception.backends.selection import LOGGER, register
+from cnn_perception.backends.tapping import TRACING
+from cnn_perception.preprocess import Preprocessing
+import numpy as np
+import torch
+from torch import nn
+
+__all__ = ['OpenVINOBackend']
+
+HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'float16': 'f16', 'int8': 'f32'}
+CAPABILITIES = {'bfloat16': 'BF16', 'float16': 'FP16', 'int8': 'INT8'}
+
+
+@register('openvino', devices=('cpu',), precisions=('float32', 'bfloat16', 'float16', 'int8'))
+class OpenVINOBackend(Backend):
+    """
+    Runs a network with OpenVINO.
+
+    With precision int8 the plain network is quantised; a tapped one shows and runs the float32
+    values. A tapped network that cannot be compiled runs in torch, with a warning, once.
+    """
+
+    def __init__(self, module: nn.Module, preprocessing: Preprocessing,
+                 settings: Settings) -> None:
+        """Convert the network and compile it for single pictures."""
+        super().__init__(module, preprocessing, settings)
+        import openvino
+        self._core = openvino.Core()
+        self._options = {
+            'PERFORMANCE_HINT': 'LATENCY',
+            'INFERENCE_PRECISION_HINT': HINTS[settings.precision],
+            'INFERENCE_NUM_THREADS': settings.threads or physical_cores(),
+            # Pinned threads of two processes would share the first cores and leave others idle.
+            'ENABLE_CPU_PINNING': False}
+        if settings.cache_dir:
+            self._options['CACHE_DIR'] = settings.cache_dir
+        self._building = threading.RLock()
+        self._converted: dict[tuple[str, ...], Any] = {}
+        self._compiled: dict[tuple[int, tuple[str, ...]], Any] = {}
+        self._requests = threading.local()
+        self._in_torch: dict[tuple[int, tuple[str, ...]], nn.Module] = {}
+        try:
+            self._compile(1, ())
+        except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
+            raise CompileError(last_line(error)) from error
+
+    @classmethod
+    def refusal(cls, settings: Settings) -> str:
+        """Say what is missing: the package, the processor's arithmetic, or what int8 needs."""
+        if importlib.util.find_spec('openvino') is None:
+            return 'the package openvino is not installed: pip install openvino'
+        wanted = CAPABILITIES.get(settings.precision)
+        if wanted:
+            import openvino
+            has = openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+            if wanted not in has:
+                others = ['float32', *(name for name, key in CAPABILITIES.items() if key in has)]
+                return (f'this processor has no {settings.precision} arithmetic; choose precision '
+                        + ', '.join(others))
+        return openvino_int8.refusal(settings) if settings.precision == 'int8' else ''
+
+    def prepare(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
+        """Turn (H, W, 3) uint8 RGB pictures of any sizes into (N, h, w, C) uint8."""
+        with one_torch_thread(), torch.inference_mode():
+            return self.preprocessor.resized_crops(frames).permute(0, 2, 3, 1).contiguous()
+
+    def forward(self, batch: torch.Tensor, taps: tuple[str, ...] = ()) -> Forward:
+        """Run (N, h, w, C) uint8; see `Backend.forward`."""
+        key = (batch.shape[0], taps)
+        if key in self._in_torch:
+            return self._forward_in_torch(self._in_torch[key], batch)
+        try:
+            request = self._request(*key)
+        except (RuntimeError, TypeError, NotImplementedError) as error:
+            LOGGER.warning('openvino cannot compile the network for %d picture(s) with layers %s, '
+                           'torch runs it: %s', batch.shape[0], list(taps), last_line(error))
+            module = self._in_torch[key] = self.tapped(taps)
+            return self._forward_in_torch(module, batch)
+        # Shared inputs are read in place; the outputs are copies, so that the request is free.
+        results = request.infer([batch.numpy()], share_inputs=True, share_outputs=False)
+        logits, *values = (torch.from_numpy(array) for array in results.to_tuple())
+        return logits, dict(zip(taps, values))
+
+    def _forward_in_torch(self, module: nn.Module, batch: torch.Tensor) -> Forward:
+        with TRACING, torch.inference_mode():
+            return module(self.preprocessor.normalise(batch.permute(0, 3, 1, 2)))
+
+    def _request(self, size: int, taps: tuple[str, ...]) -> Any:
+        requests = vars(self._requests)
+        key = f'{size} {" ".join(taps)}'
+        if key not in requests:
+            requests[key] = self._compile(size, taps).create_infer_request()
+        return requests[key]
+
+    def _compile(self, size: int, taps: tuple[str, ...]) -> Any:
+        """Return the network compiled for a batch size and taps, compiling it at most once."""
+        with self._building, warnings.catch_warnings():
+            # torch.jit.trace, which OpenVINO's converter is built on, is deprecated but not gone.
+            warnings.simplefilter('ignore')
+            if (size, taps) not in self._compiled:
+                self._compiled[size, taps] = self._core.compile_model(
+                    self._model(size, taps), 'CPU', self._options)
+            return self._compiled[size, taps]
+
+    def _model(self, size: int, taps: tuple[str, ...]) -> Any:
+        preprocessing = self.preprocessor.preprocessing
+        shape = (size, preprocessing.channels, *preprocessing.crop)
+        if taps not in self._converted:
+            model = self._converted_for(taps, shape)
+            if self.precision == 'int8' and not taps:
+                model = openvino_int8.quantise(model, [
+                    self.prepare([frame]).numpy() for frame in self.settings.calibration])
+            self._converted[taps] = model
+        model = self._converted[taps].clone()
+        try:
+            model.reshape([size, *preprocessing.crop, preprocessing.channels])
+            fits = model.outputs[0].partial_shape[0] == size
+        except RuntimeError:
+            fits = False
+        if not fits:
+            # The network wrote the batch size that it was traced with into its graph.
+            model = self._converted_for(taps, shape)
+        return model
+
+    def _converted_for(self, taps: tuple[str, ...], shape: tuple[int, ...]) -> Any:
+        model = convert(self.tapped(taps), shape)
+        if self.precision == 'bfloat16':
+            round_constants(model)
+        return with_normalisation(model, self.preprocessor.preprocessing)
+
+
+def last_line(error: Exception) -> str:
+    """Return the line of a converter's long report that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]

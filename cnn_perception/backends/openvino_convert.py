@@ -1,0 +1,59 @@
+"""
+From a torch module to an OpenVINO model.
+
+The module is traced as a function and handed to OpenVINO's own PyTorch frontend. For
+EfficientNet-Lite0 that takes a third of a second where `openvino.convert_model` on the module
+takes 2.2 s, most of it for bookkeeping per submodule, and it sends no telemetry.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cnn_perception.backends.processor import one_torch_thread
+from cnn_perception.backends.tapping import TRACING
+from cnn_perception.preprocess import Preprocessing
+import torch
+from torch import nn
+
+__all__ = ['convert', 'with_normalisation']
+
+
+def convert(module: nn.Module, shape: tuple[int, ...]) -> Any:
+    """
+    Convert a module (N, C, h, w) -> (logits, {name: activation}) to an `openvino.Model`.
+
+    shape: what the module is traced with. The model has the logits and the activations, in
+    order, as outputs. Raises RuntimeError, TypeError or NotImplementedError where it cannot.
+    """
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    def flat(batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        logits, activations = module(batch)
+        return logits, *activations.values()
+
+    with TRACING, one_torch_thread(), torch.no_grad():
+        function = torch.jit.trace(flat, torch.zeros(shape), check_trace=False)
+    frontend = FrontEndManager().load_by_framework('pytorch')
+    # The frontend reads through the decoder without keeping it alive.
+    decoder = TorchScriptPythonDecoder(function)
+    model = frontend.convert(frontend.load(decoder))
+    model.reshape(list(shape))
+    return model
+
+
+def with_normalisation(model: Any, preprocessing: Preprocessing) -> Any:
+    """Let a model (N, C, h, w) float32 take (N, h, w, C) uint8 and normalise them itself."""
+    import openvino
+    from openvino.preprocess import PrePostProcessor
+    processor = PrePostProcessor(model)
+    picture = processor.input()
+    picture.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout('NHWC'))
+    picture.preprocess().convert_element_type(openvino.Type.f32).mean(
+        [255.0 * value for value in preprocessing.mean]).scale(
+        [255.0 * value for value in preprocessing.std])
+    picture.model().set_layout(openvino.Layout('NCHW'))
+    for index in range(len(model.outputs)):
+        processor.output(index).tensor().set_element_type(openvino.Type.f32)
+    return processor.build()

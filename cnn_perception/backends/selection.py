@@ -1,0 +1,178 @@
+"""
+Which engine runs a network: the registry of engines, what `auto` takes, and what comes next.
+
+What a person asked for and cannot have is an error at once; a network that an engine turns out
+not to be able to run goes to the next engine, with the reason logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+import difflib
+import logging
+
+from cnn_perception.backends.base import Backend, CompileError, PRECISIONS, Settings
+from cnn_perception.backends.processor import one_torch_thread
+from cnn_perception.backends.tapping import TRACING
+from cnn_perception.preprocess import Preprocessing, Preprocessor
+import numpy as np
+import torch
+from torch import nn
+
+__all__ = ['AUTO', 'Agreement', 'agreement', 'choose', 'names', 'refusal', 'register']
+
+LOGGER = logging.getLogger('cnn_perception')
+# Fastest first, as benchmarks/results has them; the last one runs every network.
+AUTO = {'cpu': ('openvino', 'torch'), 'cuda': ('cuda', 'torch')}
+# Largest difference of a probability on a picture of noise. It is there to catch an engine that
+# computes something else, or overflows; rounding is far below it.
+PROBE_TOLERANCE = {'float32': 1e-3, 'float16': 0.1, 'bfloat16': 0.1, 'int8': 1.0}
+
+_BACKENDS: dict[str, type[Backend]] = {}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """
+    How an engine's answers compare with the reference in float32.
+
+    same: pictures with the same best class, of `pictures`. difference: the largest of any
+    probability, in [0, 1], NaN where an answer is not a number.
+    """
+
+    same: int
+    pictures: int
+    difference: float
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return (f'same best class as torch float32 on {self.same} of {self.pictures} pictures, '
+                f'probabilities within {self.difference:.2g}')
+
+
+def register(name: str, *, devices: Sequence[str] = ('cpu', 'cuda'),
+             precisions: Sequence[str] = ('float32', 'float16', 'bfloat16')
+             ) -> Callable[[type[Backend]], type[Backend]]:
+    """Enter an engine into the registry, as a decorator; ValueError where the name is taken."""
+    def enter(kind: type[Backend]) -> type[Backend]:
+        if name in _BACKENDS or name == 'auto':
+            raise ValueError(f"the backend '{name}' is registered already: give the new one "
+                             'another name')
+        kind.name, kind.devices, kind.precisions = name, tuple(devices), tuple(precisions)
+        _BACKENDS[name] = kind
+        return kind
+    return enter
+
+
+def names() -> tuple[str, ...]:
+    """List the engines that `choose` knows beside `auto`, sorted."""
+    return tuple(sorted(_BACKENDS))
+
+
+def refusal(name: str, settings: Settings) -> str:
+    """Say why an engine cannot be used with these settings and what to do, '' where it can."""
+    kind = known(name)
+    if settings.device.type not in kind.devices:
+        fitting = ', '.join(AUTO.get(settings.device.type, ('torch',)))
+        return (f"it runs on {' or '.join(kind.devices)}, the device is {settings.device}; choose "
+                f'backend {fitting} or another device')
+    if settings.precision not in kind.precisions:
+        return (f"it has no precision '{settings.precision}', only {', '.join(kind.precisions)}"
+                + ('; choose backend openvino on the cpu' if settings.precision == 'int8' else ''))
+    return kind.refusal(settings)
+
+
+def choose(name: str, module: nn.Module, preprocessing: Preprocessing, settings: Settings
+           ) -> tuple[Backend, str]:
+    """
+    Build the engine called `name`, or for `auto` the fastest that works, and say why it is it.
+
+    Raises ValueError for an unknown name or precision, and for an engine that is not installed
+    or does not fit the device. An engine that cannot run the network is passed over, with a
+    warning to the logger `cnn_perception`.
+    """
+    check_precision(settings.precision)
+    candidates = list(AUTO[settings.device.type])
+    if name != 'auto':
+        if problem := refusal(name, settings):
+            raise ValueError(f"backend '{name}' cannot be used: {problem}")
+        candidates = [name, *(other for other in candidates if other != name)]
+    passed: list[str] = []
+    failed = False
+    for candidate in candidates:
+        problem = refusal(candidate, settings)
+        if not problem:
+            try:
+                backend = build(candidate, module, preprocessing, settings)
+            except CompileError as error:
+                problem, failed = f'it cannot run this network: {error}', True
+                LOGGER.warning('backend %s is passed over: %s', candidate, error)
+            else:
+                return backend, reason(name, backend, passed)
+        passed.append(f'{candidate}: {problem}')
+    if not failed:
+        raise ValueError(f"no backend has precision '{settings.precision}' on "
+                         f"{settings.device}: {'; '.join(passed)}")
+    backend = build('torch', module, preprocessing, replace(settings, precision='float32'))
+    return backend, reason(name, backend, passed)
+
+
+def build(name: str, module: nn.Module, preprocessing: Preprocessing, settings: Settings
+          ) -> Backend:
+    """Build an engine and compare its first answer; CompileError where it is another one."""
+    backend = known(name)(module, preprocessing, settings)
+    if name == 'torch':
+        return backend
+    noise = np.random.default_rng(0).integers(0, 256, (*preprocessing.crop, 3), np.uint8)
+    found = agreement(backend, module, [noise])
+    # Written so that a difference that is not a number counts as too large.
+    if not found.difference <= PROBE_TOLERANCE[settings.precision]:
+        raise CompileError(f"in {settings.precision} its answer differs from torch's by "
+                           f'{found.difference:.2g} on a test picture')
+    if settings.precision == 'int8':
+        backend.notes = str(agreement(backend, module, settings.calibration))
+    return backend
+
+
+def agreement(backend: Backend, module: nn.Module, frames: Sequence[np.ndarray]) -> Agreement:
+    """Compare an engine with a module in float32 on (H, W, 3) uint8 RGB pictures, one by one."""
+    device = next((values.device for values in module.parameters()), torch.device('cpu'))
+    prepare = Preprocessor(backend.preprocessor.preprocessing, device)
+    same, differences = 0, []
+    for frame in frames:
+        with TRACING, one_torch_thread(), torch.inference_mode():
+            expected = module(prepare([frame])).softmax(dim=1)[0].cpu()
+        answer = backend.forward(backend.prepare([frame]))[0].softmax(dim=1)[0]
+        same += int(answer.argmax() == expected.argmax())
+        differences.append(float((answer - expected).abs().max()))
+    return Agreement(same, len(frames), float(np.max(differences)))
+
+
+def reason(asked: str, backend: Backend, passed: Sequence[str]) -> str:
+    """Say which engine runs and why, in one line."""
+    text = f'{backend.name} in {backend.precision}'
+    if passed:
+        text += f" ({'; '.join(passed)})"
+    elif asked == 'auto':
+        text += f', the fastest that works on {backend.device}'
+    else:
+        text += ', as asked'
+    return f'{text}; {backend.notes}' if backend.notes else text
+
+
+def known(name: str) -> type[Backend]:
+    """Return an engine's class; ValueError with near matches for an unknown name."""
+    if name not in _BACKENDS:
+        near = difflib.get_close_matches(name, [*_BACKENDS, 'auto'], n=3, cutoff=0.5)
+        raise ValueError(f"backend is '{name}', expected auto, {', '.join(names())}"
+                         + (f'; did you mean {" or ".join(near)}?' if near else ''))
+    return _BACKENDS[name]
+
+
+def check_precision(precision: str) -> None:
+    """Refuse an unknown precision, with near matches."""
+    if precision not in PRECISIONS:
+        near = difflib.get_close_matches(precision, PRECISIONS, n=2, cutoff=0.4)
+        raise ValueError(f"precision is '{precision}', expected {', '.join(PRECISIONS)}"
+                         + (f'; did you mean {" or ".join(near)}?' if near else ''))

@@ -1,0 +1,322 @@
+"""Every backend against the reference: answers, layers, threads, and what is said when not."""
+
+import contextlib
+import logging
+import threading
+
+from cnn_perception import architectures, photographs
+from cnn_perception.backends import (
+    Backend, choose, CompileError, names, PRECISIONS, refusal, register, Settings, TorchBackend)
+from cnn_perception.backends import selection
+from cnn_perception.backends.cuda_backend import by_size, CudaBackend
+from cnn_perception.backends.half import half_module, round_kernels
+from cnn_perception.backends.processor import physical_cores
+from cnn_perception.classifier import Classifier
+from cnn_perception.preprocess import plain
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+NETWORKS = ('efficientnet_lite0', 'resnet18', 'mobilenet_v3_small', 'googlenet',
+            'config/architectures/small_resnet.yaml', 'lenet5')
+# torch.compile takes up to a minute for each network and number of pictures.
+SLOW = {'compile': ('lenet5',), 'tensorrt': ('efficientnet_lite0', 'lenet5')}
+TOLERANCE = {'float32': 1e-3, 'float16': 2e-2, 'bfloat16': 2e-2}
+CASES = [
+    pytest.param(backend, precision, device, network, id=f'{backend}-{precision}-{network}',
+                 marks=[pytest.mark.gpu] if device == 'cuda' else [])
+    for backend in names() for precision in TOLERANCE for device in ('cpu', 'cuda')
+    if device in selection.known(backend).devices
+    for network in SLOW.get(backend, NETWORKS)]
+
+
+@pytest.fixture(scope='module')
+def pictures():
+    return [photographs.photograph(name) for name in photographs.NAMES]
+
+
+@pytest.fixture(scope='module')
+def reference(tmp_path_factory):
+    """Return a function from a network's name to the reference and a file of its weights."""
+    made = {}
+
+    def get(architecture):
+        if architecture not in made:
+            weights = 'default'
+            if architecture != 'efficientnet_lite0':
+                weights = str(tmp_path_factory.mktemp('weights') / 'net.pth')
+                torch.save(sharp_weights(architecture), weights)
+            made[architecture] = weights, Classifier(
+                architecture, weights, 'cpu', backend='torch')
+        return made[architecture]
+    return get
+
+
+def sharp_weights(architecture):
+    """Random weights whose answers are clear, so that a difference shows in a probability."""
+    torch.manual_seed(0)
+    module = architectures.create(architecture).eval()
+    head = [part for part in module.modules() if isinstance(part, nn.Linear)][-1]
+    probe = torch.rand(4, *architectures.input_shape(architecture)) * 2.0 - 1.0
+    with torch.inference_mode():
+        head.weight *= 3.0 / float(module(probe).std())
+        head.bias -= module(probe).mean(dim=0)
+    return module.state_dict()
+
+
+def usable(backend, precision, device):
+    if problem := refusal(backend, Settings(torch.device(device), precision)):
+        pytest.skip(problem)
+
+
+def score_arrays(predictions):
+    return np.stack([prediction.scores for prediction in predictions])
+
+
+@pytest.mark.parametrize(('backend', 'precision', 'device', 'network'), CASES)
+def test_answers_are_those_of_the_reference(reference, pictures, backend, precision, device,
+                                            network):
+    usable(backend, precision, device)
+    weights, torch_float32 = reference(network)
+    classifier = Classifier(network, weights, device, backend=backend, precision=precision)
+    assert (classifier.backend_name, classifier.precision) == (backend, precision), (
+        classifier.backend_reason)
+    expected = score_arrays(torch_float32.predict(pictures))
+    together = score_arrays(classifier.predict(pictures))
+    np.testing.assert_allclose(together, expected, atol=TOLERANCE[precision])
+    # Where two classes are as good as equal, rounding may choose; the photographs are clear.
+    clear = np.sort(expected)[:, -1] - np.sort(expected)[:, -2] > 2 * TOLERANCE[precision]
+    if network == 'efficientnet_lite0':
+        clear[:] = True
+    assert (together.argmax(axis=1) == expected.argmax(axis=1))[clear].all()
+    for index in (0, 4) if backend != 'compile' else ():
+        [alone] = classifier.predict([pictures[index]])
+        np.testing.assert_allclose(alone.scores, expected[index], atol=TOLERANCE[precision])
+    taps = torch_float32.layer_names()
+    taps = [taps[len(taps) // 3], taps[-1]]
+    tapped = classifier.predict(pictures[:1], taps)[0]
+    right = torch_float32.predict(pictures[:1], taps)[0]
+    np.testing.assert_allclose(tapped.scores, expected[0], atol=TOLERANCE[precision])
+    assert list(tapped.activations) == taps
+    for name in taps:
+        assert tapped.activations[name].dtype == np.float32
+        assert tapped.activations[name].shape == right.activations[name].shape
+        scale = float(np.abs(right.activations[name]).max())
+        error = np.abs(tapped.activations[name] - right.activations[name])
+        assert error.max() <= scale * (1e-4 if precision == 'float32' else 0.5)
+        assert error.mean() <= scale * (1e-5 if precision == 'float32' else 0.02)
+
+
+def test_int8_reports_its_agreement(pictures):
+    settings = Settings(torch.device('cpu'), 'int8', calibration=tuple(pictures))
+    if problem := refusal('openvino', settings):
+        pytest.skip(problem)
+    classifier = Classifier(device='cpu', precision='int8', calibration=pictures)
+    assert classifier.precision == 'int8'
+    assert 'of 6 pictures, probabilities within 0.0' in classifier.backend_reason
+    expected = score_arrays(Classifier(device='cpu', backend='torch').predict(pictures))
+    assert np.abs(score_arrays(classifier.predict(pictures)) - expected).max() < 0.1
+
+
+@pytest.mark.parametrize('backend', ['torch', 'openvino'])
+def test_several_threads_get_their_own_answers(pictures, backend):
+    usable(backend, 'float32', 'cpu')
+    classifier = Classifier(device='cpu', backend=backend)
+    layers = classifier.layer_names()
+    expected = [classifier.predict([picture])[0].scores for picture in pictures[:4]]
+    wrong = []
+
+    def work(index):
+        # Each thread asks for layers that were not compiled before, while others run.
+        for turn in range(6):
+            taps = [layers[10 * index + 5]] if turn % 2 else []
+            [answer] = classifier.predict([pictures[index]], taps)
+            if not np.allclose(answer.scores, expected[index], atol=1e-4):
+                wrong.append((index, turn))
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize('backend', ['torch', 'openvino'])
+def test_a_failed_tap_is_answered_with_near_matches(backend, pictures):
+    usable(backend, 'float32', 'cpu')
+    classifier = Classifier(device='cpu', backend=backend)
+    with pytest.raises(ValueError, match=r"'conv_stm'; near matches: conv_stem"):
+        classifier.predict(pictures[:1], ['conv_stm'])
+
+
+def test_unknown_names_are_answered_with_near_matches():
+    with pytest.raises(ValueError, match=r"'openvno'.*did you mean openvino"):
+        Classifier(device='cpu', backend='openvno')
+    with pytest.raises(ValueError, match=r"'bfloat'.*did you mean bfloat16"):
+        Classifier(device='cpu', precision='bfloat')
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match=r"backend 'cuda' cannot be used.*the device is cpu; cho"):
+        Classifier(device='cpu', backend='cuda')
+    with pytest.raises(ValueError, match=r"'int8'.*choose backend openvino"):
+        Classifier(device='cpu', backend='torch', precision='int8')
+    for precision in PRECISIONS:
+        for name in names():
+            if problem := refusal(name, Settings(torch.device('cpu'), precision)):
+                assert 'choose' in problem or 'install' in problem
+
+
+def test_what_is_not_installed_is_refused(monkeypatch):
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    with pytest.raises(ValueError, match='pip install openvino'):
+        Classifier(device='cpu', backend='openvino')
+    classifier = Classifier(device='cpu')
+    assert classifier.backend_name == 'torch'
+    assert 'pip install openvino' in classifier.backend_reason
+    assert 'pip install torch-tensorrt' in refusal('tensorrt', Settings(torch.device('cuda')))
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    monkeypatch.setattr(selection, '_BACKENDS', dict(selection._BACKENDS))
+
+
+def small():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5))
+    return module.eval(), plain((3, 8, 8)), Settings(torch.device('cpu'))
+
+
+def test_a_backend_that_cannot_run_the_network_is_passed_over(registry, caplog):
+    @register('broken')
+    class Broken(Backend):
+        def __init__(self, *arguments):
+            raise CompileError('no such operation')
+
+    with caplog.at_level(logging.WARNING, 'cnn_perception'):
+        backend, reason = choose('broken', *small())
+    assert backend.name in ('openvino', 'torch')
+    assert 'broken: it cannot run this network: no such operation' in reason
+    assert 'no such operation' in caplog.text
+
+
+@pytest.mark.parametrize('factor', [-1.0, float('nan')])
+def test_a_backend_with_other_answers_is_passed_over(registry, factor):
+    @register('wrong')
+    class Wrong(TorchBackend):
+        def forward(self, batch, taps=()):
+            logits, activations = super().forward(batch, taps)
+            return logits * factor, activations
+
+    backend, reason = choose('wrong', *small())
+    assert backend.name in ('openvino', 'torch')
+    assert "its answer differs from torch's by" in reason
+
+
+def test_a_name_is_registered_once(registry):
+    with pytest.raises(ValueError, match="'torch' is registered already"):
+        register('torch')(Backend)
+
+
+def test_openvino_hands_single_shapes_that_it_cannot_compile_to_torch(monkeypatch, caplog):
+    usable('openvino', 'float32', 'cpu')
+    backend, _ = choose('openvino', *small())
+    frames = [np.full((8, 8, 3), value, np.uint8) for value in (10, 200)]
+    expected = torch.cat([backend.forward(backend.prepare([frame]))[0] for frame in frames])
+
+    def fail(size, taps):
+        raise RuntimeError('report\nno kernel')
+    monkeypatch.setattr(backend, '_compile', fail)
+    with caplog.at_level(logging.WARNING, 'cnn_perception'):
+        for _ in range(2):
+            logits, _ = backend.forward(backend.prepare(frames))
+    torch.testing.assert_close(logits, expected)
+    assert caplog.text.count('no kernel') == 1
+
+
+def test_kernels_keep_their_sum():
+    torch.manual_seed(0)
+    weights = torch.randn(16, 1, 3, 3) + 0.3
+    rounded = round_kernels(weights)
+    assert torch.equal(rounded, rounded.bfloat16().float())
+    nearest = weights.bfloat16().float()
+    error, plain_error = ((values - weights).sum(dim=(2, 3)).abs().mean()
+                          for values in (rounded, nearest))
+    assert error < 0.2 * plain_error
+    assert torch.equal(round_kernels(weights[..., :1, :1]), nearest[..., :1, :1])
+
+
+def test_half_precision_leaves_the_float32_network_alone():
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    before = {name: values.clone() for name, values in module.state_dict().items()}
+    half = half_module(module, torch.float16)
+    assert half[0].weight.dtype == torch.float16
+    assert half[1].running_var.dtype == torch.float32
+    for name, values in module.state_dict().items():
+        assert torch.equal(values, before[name])
+
+
+def test_pictures_are_grouped_by_size():
+    frames = [np.zeros(shape, np.uint8) for shape in ((2, 3, 3), (4, 3, 3), (2, 3, 3))]
+    assert by_size(frames) == {(2, 3): [0, 2], (4, 3): [1]}
+
+
+def test_there_is_a_core():
+    assert physical_cores() >= 1
+
+
+@pytest.fixture
+def stand_in(monkeypatch):
+    """Let the cuda backend's own code run on the CPU, with a GPU that refuses to record."""
+    class Anything:
+        def __init__(self, *arguments, **options):
+            pass
+
+        def __getattr__(self, name):
+            return lambda *arguments, **options: None
+
+    def refuse(*arguments, **options):
+        raise RuntimeError('operation not permitted when stream is capturing\nmore')
+
+    empty = torch.empty
+    monkeypatch.setattr(torch, 'empty', lambda *arguments, pin_memory=False, **options: empty(
+        *arguments, **options))
+    for name, value in (
+            ('Stream', Anything), ('Event', Anything), ('CUDAGraph', Anything),
+            ('current_stream', Anything), ('graph_pool_handle', Anything), ('graph', refuse),
+            ('stream', contextlib.nullcontext), ('device', contextlib.nullcontext)):
+        monkeypatch.setattr(torch.cuda, name, value)
+
+
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+def test_cuda_runs_unrecorded_where_recording_fails(stand_in, reference, pictures,
+                                                    precision):
+    _, expected = reference('efficientnet_lite0')
+    network = expected.network
+    backend = CudaBackend(network.module, network.preprocessing,
+                          Settings(torch.device('cpu'), precision))
+    assert 'recording failed: operation not permitted' in backend.notes
+    frames = [*pictures[:3], pictures[0][:200, ::2]]
+    taps = tuple(backend.layer_names()[20:22])
+    for wanted in ((), taps):
+        logits, activations = backend.forward(backend.prepare(frames), wanted)
+        assert logits.dtype == torch.float32
+        assert tuple(activations) == wanted
+        np.testing.assert_allclose(
+            logits.softmax(dim=1), score_arrays(expected.predict(frames)),
+            atol=TOLERANCE[precision])
+
+
+@pytest.mark.gpu
+def test_cuda_records_and_keeps_sizes_apart(pictures):
+    classifier = Classifier(device='cuda', backend='cuda', precision='float16')
+    assert 'recording failed' not in classifier.backend_reason
+    expected = [classifier.predict([picture])[0].scores for picture in pictures]
+    # Mixed sizes, again and again: buffers of earlier batches must not show.
+    for turn in range(4):
+        order = np.random.default_rng(turn).permutation(len(pictures))
+        answers = classifier.predict([pictures[index] for index in order])
+        for index, answer in zip(order, answers):
+            np.testing.assert_allclose(answer.scores, expected[index], atol=5e-3)

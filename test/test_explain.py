@@ -1,0 +1,316 @@
+"""Layers, class activation maps against full autograd, and patches, on real networks."""
+
+from cnn_perception import architectures, photographs
+from cnn_perception.backends.tapping import tap
+from cnn_perception.classifier import Classifier
+from cnn_perception.explain import (
+    field_of, first_convolution, GradCam, layer_shapes, NetworkLayers, resolve_layers, TopPatches)
+from cnn_perception.preprocess import Preprocessing, Preprocessor
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+NETWORKS = ('resnet18', 'googlenet', 'vgg16', 'densenet121', 'mobilenet_v3_small',
+            'squeezenet1_1', 'convnext_tiny', 'timm/convnext_atto', 'timm/mobilenetv3_small_050')
+
+
+@pytest.fixture(scope='module')
+def lite0():
+    return Classifier(device='cpu', backend='torch')
+
+
+@pytest.fixture(scope='module')
+def lite0_layers(lite0):
+    return NetworkLayers(lite0)
+
+
+class InPlace(nn.Module):
+    """A convolution whose output a ReLU in the forward pass overwrites."""
+
+    def __init__(self, functional):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.relu = nn.ReLU(inplace=True)
+        self.head = nn.Linear(4, 5)
+        self.functional = functional
+
+    def forward(self, x):
+        x = self.conv(x)
+        x = torch.relu_(x) if self.functional == 'method' else (
+            nn.functional.relu(x, inplace=True) if self.functional else self.relu(x))
+        return self.head(x.mean((2, 3)))
+
+
+def autograd_map(module, layer, batch, classes):
+    """Grad-CAM with one backward pass through the whole network, as the paper writes it."""
+    batch = batch.clone().requires_grad_(True)
+    logits, activations = tap(module, [layer])(batch)
+    maps = activations[layer]
+    maps.retain_grad()
+    sum(logits[row, index] for row, index in enumerate(classes)).backward()
+    heat = (maps.grad.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1).relu().detach()
+    return (heat / heat.amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)).numpy()
+
+
+def tapped(module, cam, batch):
+    with torch.inference_mode():
+        return tap(module, cam.taps)(batch)[1]
+
+
+def test_maps_of_real_weights_equal_full_autograd(lite0):
+    cam = GradCam(lite0)
+    assert cam.taps == (cam.layer,) == ('bn2',)
+    frames = [photographs.photograph(name) for name in ('cat', 'coffee', 'rocket')]
+    predictions = lite0.predict(frames, cam.taps)
+    classes = [prediction.top(1)[0].index for prediction in predictions]
+    batch = Preprocessor(lite0.network.preprocessing, torch.device('cpu'))(frames)
+    expected = autograd_map(lite0.network.module, cam.layer, batch, classes)
+    for prediction, index, heat in zip(predictions, classes, expected):
+        ours = cam.map(prediction.activations, index)
+        assert ours.dtype == np.float32
+        assert ours.max() == 1.0
+        assert ours.min() >= 0.0
+        np.testing.assert_allclose(ours, heat, atol=2e-5)
+        np.testing.assert_array_equal(ours, cam.map(prediction.activations[cam.layer], index))
+
+
+@pytest.mark.parametrize('name', NETWORKS)
+def test_maps_equal_full_autograd(name):
+    torch.manual_seed(0)
+    module = architectures.create(name).eval().requires_grad_(False)
+    # Small pictures are enough: what is compared is arithmetic.
+    layers = NetworkLayers(module, (3, 96, 96))
+    cam = GradCam(layers)
+    assert cam.taps == (cam.layer,)
+    batch = torch.randn(2, 3, 96, 96)
+    ours = cam.maps(tapped(module, cam, batch), [3, 7])
+    assert ours.shape == (2, *cam.shape[1:])
+    assert cam.shape[1] > 1
+    np.testing.assert_allclose(ours, autograd_map(module, cam.layer, batch, [3, 7]), atol=1e-5)
+
+
+@pytest.mark.parametrize('layer', ['layer4.0.conv1', 'layer2.1.bn1', 'layer3.0.relu', 'relu'])
+def test_any_other_layer_at_its_price(layer):
+    """Residual inputs that go around the layer are tapped as well."""
+    torch.manual_seed(1)
+    module = architectures.create('resnet18').eval().requires_grad_(False)
+    cam = GradCam(NetworkLayers(module, (3, 64, 64)), layer)
+    batch = torch.randn(2, 3, 64, 64)
+    activations = tapped(module, cam, batch)
+    assert (len(cam.taps) == 1) == (layer == 'relu')
+    np.testing.assert_allclose(cam.maps(activations, [5, 6]),
+                               autograd_map(module, layer, batch, [5, 6]), atol=1e-5)
+    if len(cam.taps) > 1:
+        with pytest.raises(ValueError, match=f'activation of {cam.taps[1]} is missing'):
+            cam.maps(activations[layer], [5, 6])
+
+
+def test_with_global_pooling_and_one_layer_it_is_cam():
+    """Zhou et al. 2016: the maps weighted by the class's row of the last layer."""
+    torch.manual_seed(0)
+    module = InPlace('module').eval()
+    cam = GradCam(NetworkLayers(module, (3, 8, 8)))
+    activation = np.random.default_rng(0).random((4, 6, 6)).astype(np.float32)
+    weights = module.head.weight.detach().numpy()[2]
+    expected = np.maximum((weights[:, None, None] * activation).sum(axis=0), 0)
+    np.testing.assert_allclose(cam.map(activation, 2), expected / expected.max(), atol=1e-6)
+    assert (cam.map(np.zeros((4, 6, 6), np.float32), 2) == 0).all()
+    assert np.isfinite(cam.map(np.full((4, 6, 6), np.nan, np.float32), 2)).all()
+
+
+@pytest.mark.parametrize('name', ['linear', 'two_layer', 'vit_b_16', 'timm/vit_tiny_patch16_224'])
+def test_networks_without_rows_and_columns_say_so(name):
+    module = architectures.create(name).eval()
+    with pytest.raises(ValueError, match='no layer with rows and columns'):
+        GradCam(NetworkLayers(module, architectures.input_shape(name, module)))
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    ((np.zeros((4, 2, 2), np.float32), 0), r'\(1, 4, 2, 2\), expected \(1, 4, 6, 6\)'),
+    ((np.zeros((4, 6, 6), np.float32), 5), 'no class 5.*0 to 4'),
+    (({'relu': np.zeros((4, 6, 6), np.float32)}, 0), 'conv is missing')])
+def test_mistakes_in_a_map(arguments, message):
+    cam = GradCam(NetworkLayers(InPlace('module').eval(), (3, 8, 8)), 'conv')
+    with pytest.raises(ValueError, match=message):
+        cam.map(*arguments)
+
+
+def test_layers_that_give_no_map_are_refused(lite0_layers):
+    with pytest.raises(ValueError, match="'classifier' is 1000, without rows"):
+        GradCam(lite0_layers, 'classifier')
+    with pytest.raises(ValueError, match="no layer is called 'bn3'; near matches"):
+        GradCam(lite0_layers, 'bn3')
+
+
+@pytest.mark.parametrize('kind', ['module', 'function'])
+def test_taps_before_an_in_place_activation_show_the_convolution(kind):
+    torch.manual_seed(0)
+    module = architectures.out_of_place(InPlace(kind == 'function').eval())
+    image = torch.randn(1, 3, 9, 9)
+    with torch.inference_mode():
+        expected = nn.functional.conv2d(image, module.conv.weight, module.conv.bias)
+        _, activations = tap(module, ['conv', 'relu'])(image)
+    assert (expected < 0).any()
+    torch.testing.assert_close(activations['conv'], expected, rtol=0, atol=0)
+    torch.testing.assert_close(activations['relu'], expected.relu(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('name', ['efficientnet_lite0', 'lenet5', 'googlenet', 'two_layer',
+                                  'swin_t'])
+def test_shapes_are_those_of_the_activations(name):
+    weights = 'default' if name == 'efficientnet_lite0' else 'none'
+    classifier = Classifier(name, weights, 'cpu', backend='torch')
+    shapes = layer_shapes(classifier)
+    names = classifier.layer_names()
+    assert [layer for layer in names if layer in shapes] == list(shapes)
+    taps = list(shapes)[::max(1, len(shapes) // 12)]
+    [prediction] = classifier.predict([photographs.photograph('cat')], taps)
+    assert {layer: prediction.activations[layer].shape for layer in taps} == {
+        layer: shapes[layer] for layer in taps}
+
+
+@pytest.mark.parametrize(('name', 'expected'), [
+    ('resnet18', ['relu', 'layer2.1.relu_1', 'layer4.1.relu_1']),
+    ('vgg16', ['features.3', 'features.15', 'features.29']),
+    ('lenet5', ['tanh1', 'conv2', 'tanh2']),
+    ('googlenet', ['conv1.relu', 'inception3b.cat', 'inception5b.cat']),
+    ('linear', ['flatten', 'fc1']), ('vit_b_16', ['conv_proj'])])
+def test_auto_picks_an_early_a_middle_and_a_late_layer(name, expected):
+    module = architectures.create(name).eval()
+    layers = NetworkLayers(module, architectures.input_shape(name, module))
+    assert resolve_layers(['auto'], layers.names, layers.shapes) == expected
+
+
+@pytest.mark.parametrize('name', ['alexnet', 'densenet121', 'mobilenet_v3_small', 'inception_v3',
+                                  'convnext_tiny', 'shufflenet_v2_x0_5', 'timm/resnetv2_50'])
+def test_auto_goes_from_fine_to_coarse(name):
+    module = architectures.create(name).eval()
+    layers = NetworkLayers(module, architectures.input_shape(name, module))
+    chosen = [layers.shapes[layer]
+              for layer in resolve_layers(['auto'], layers.names, layers.shapes)]
+    assert len(chosen) == 3
+    assert chosen[0][1] > chosen[1][1] > chosen[2][1] > 1
+
+
+def test_patterns_keep_their_order_without_repetition():
+    names = ['conv1', 'layer1.0.relu', 'layer1.1.relu', 'layer1.1.conv', 'fc']
+    assert resolve_layers(['fc', 'layer*.relu', 'layer1.1.*', 'fc'], names) == [
+        'fc', 'layer1.0.relu', 'layer1.1.relu', 'layer1.1.conv']
+    assert resolve_layers([], names) == []
+    assert resolve_layers(['layer1.[0-9].relu'], names) == ['layer1.0.relu', 'layer1.1.relu']
+
+
+@pytest.mark.parametrize(('pattern', 'shapes', 'message'), [
+    ('convl', None, "no layer is called 'convl'; near matches: conv1"),
+    ('layer1', None, r'near matches: layer1\.\*'),
+    ('layer1*.bn', None, r"no layer matches 'layer1\*.bn'; near matches: layer1.0.relu"),
+    ('?????????', None, 'there are conv1 to size'),
+    ('auto', None, 'pass layer_shapes'),
+    ('size', {'conv1': (1, 2, 2)}, 'not a tensor')])
+def test_patterns_that_name_no_layer(pattern, shapes, message):
+    with pytest.raises(ValueError, match=message):
+        resolve_layers([pattern], ['conv1', 'layer1.0.relu', 'size'], shapes)
+
+
+def test_the_first_convolution(lite0):
+    name, weight = first_convolution(lite0.network.module)
+    assert name == 'conv_stem'
+    assert weight.shape == (32, 3, 3, 3)
+    assert first_convolution(architectures.create('two_layer')) is None
+
+
+@pytest.mark.parametrize(('layer', 'like'), [
+    ('layer1.0.add', 'layer1.0.bn2'), ('layer2.0.relu_1', 'layer2.0.bn2'), ('conv1', 'conv1')])
+def test_fields_of_operations_are_those_of_what_they_read(layer, like):
+    layers = NetworkLayers(architectures.create('resnet18').eval())
+    row, other = field_of(layers, layer), field_of(layers, like)
+    assert row.name == layer
+    assert (row.receptive_field, row.jump, row.offset) == (
+        other.receptive_field, other.jump, other.offset)
+    with pytest.raises(ValueError, match='no layer'):
+        field_of(layers, 'layer9')
+
+
+@pytest.fixture
+def patches():
+    """Patches of a 5 x 5 convolution with stride 4 over (3, 40, 40), padded by 2."""
+    module = nn.Sequential(nn.Conv2d(3, 2, 5, 4, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    layers = NetworkLayers(module.eval(), (3, 40, 40))
+    row = field_of(layers, '0')
+    assert (row.receptive_field, row.jump, row.offset) == ((5, 5), (4, 4), (0.0, 0.0))
+    return TopPatches(row, Preprocessing((40, 40), (40, 40)), [0, 1], count=3, size=20)
+
+
+def activation(values):
+    maps = np.zeros((2, 10, 10), np.float32)
+    for (channel, row, column), value in values.items():
+        maps[channel, row, column] = value
+    return maps
+
+
+def cells(picture):
+    """Cut a picture of patches of 20 pixels into its patches: [channel][place]."""
+    left = picture.shape[1] - 3 * 22
+    return [[picture[26 + row * 22:46 + row * 22, left + place * 22:left + place * 22 + 20]
+             for place in range(3)] for row in range(2)]
+
+
+def test_patches_are_cut_at_the_receptive_field(patches):
+    frame = np.zeros((80, 80, 3), np.uint8)
+    # Output (3, 5) sees input rows 10 to 14 and columns 18 to 22, twice as many here.
+    frame[20:30, 36:46] = (200, 100, 50)
+    assert patches.update(frame, activation({(0, 3, 5): 2.0}))
+    [[best, *empty], nothing] = cells(patches.picture())
+    # A field narrower than 7 pixels is shown with one more on either side.
+    assert best[4:16, 4:16].min(axis=(0, 1)).tolist() == [200, 100, 50]
+    assert best[0].max() == 0
+    assert all((patch == 24).all() for patch in [*empty, *nothing])
+
+
+def test_padding_is_not_taken_for_picture(patches):
+    patches.update(np.full((40, 40, 3), 255, np.uint8), activation({(0, 0, 0): 1.0}))
+    corner = cells(patches.picture())[0][0]
+    assert (corner[-8:, -8:] == 255).all()
+    assert (corner[:6] == 56).all()
+
+
+def test_patches_are_sorted_distinct_and_bounded(patches):
+    def frame(tone):
+        return np.full((40, 40, 3), tone, np.uint8)
+    for tone, value in ((50, 1.0), (100, 3.0), (150, 2.0), (200, 5.0)):
+        assert patches.update(frame(tone), activation({(0, 5, 5): value}))
+    assert [int(patch[10, 10, 0]) for patch in cells(patches.picture())[0]] == [200, 100, 150]
+    # The same picture again, weaker, is not another patch; stronger, it moves up.
+    assert not patches.update(frame(101), activation({(0, 5, 5): 2.5}))
+    assert patches.update(frame(152), activation({(0, 5, 5): 9.0}))
+    assert [int(patch[10, 10, 0]) for patch in cells(patches.picture())[0]] == [152, 200, 100]
+    patches.reset()
+    assert all((patch == 24).all() for patch in cells(patches.picture())[0])
+
+
+def test_what_excites_nothing_leaves_no_patch(patches):
+    frame = np.full((40, 40, 3), 9, np.uint8)
+    for value in (0.0, -1.0, np.nan, np.inf):
+        assert not patches.update(frame, activation({(0, 5, 5): value}))
+    with pytest.raises(ValueError, match=r"layer '0' gives \(2, 10, 10\)"):
+        patches.update(frame, np.zeros((2, 9, 10), np.float32))
+
+
+def test_patches_do_not_keep_the_frame(patches):
+    frame = np.full((40, 40, 3), 77, np.uint8)
+    patches.update(frame, activation({(0, 5, 5): 1.0}))
+    frame[:] = 0
+    assert (cells(patches.picture())[0][0] == 77).all()
+
+
+def test_patches_of_the_strongest_channels_of_a_real_network(lite0, lite0_layers):
+    layer = 'blocks.3.0.bn1'
+    patches = TopPatches(field_of(lite0_layers, layer), lite0.network.preprocessing, 4, count=2)
+    for name in ('cat', 'rocket', 'palace'):
+        frame = photographs.photograph(name)
+        [prediction] = lite0.predict([frame], [layer])
+        patches.update(frame, prediction.activations[layer])
+    assert patches.picture().shape[0] == 26 + 4 * 74
+    with pytest.raises(ValueError, match='without rows and columns'):
+        TopPatches(field_of(lite0_layers, 'classifier'), lite0.network.preprocessing)

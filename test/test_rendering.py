@@ -1,0 +1,349 @@
+"""Pictures: exact values where they can be computed by hand, golden pictures for the rest."""
+
+import os
+from pathlib import Path
+
+from cnn_perception import photographs, render, rendering
+from cnn_perception.preprocess import Preprocessing, Preprocessor
+from cnn_perception.rendering import colormaps, style
+from cnn_perception.rendering.grid import LABEL
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+
+DATA = Path(__file__).parent / 'data'
+GOLDEN = DATA / 'golden'
+PLAIN = {'labels': False, 'colormap': 'grey', 'scale': 1}
+
+
+def check_golden(name, picture, tolerance=2):
+    """Compare with a picture in test/data/golden; UPDATE_GOLDEN=1 writes it anew."""
+    path = GOLDEN / f'{name}.png'
+    if os.environ.get('UPDATE_GOLDEN'):
+        cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    expected = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+    assert picture.dtype == np.uint8
+    assert picture.shape == expected.shape
+    difference = np.abs(picture.astype(int) - expected)
+    assert difference.max() <= tolerance, f'{name} differs at {np.argwhere(difference.max(2))[0]}'
+
+
+def waves(channels, height, width):
+    """Maps that differ in direction and strength, the same on every machine."""
+    rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
+    return np.stack([np.sin(0.3 * (k + 1) * rows + 0.2 * (k % 3) * columns) * (k + 1)
+                     for k in range(channels)]).astype(np.float32)
+
+
+def tiles(picture, columns, size, label=0):
+    """Cut a mosaic without caption into its maps, row by row."""
+    height, width = size[0] + 2 + label, size[1] + 2
+    return [picture[top + label + 1:top + label + 1 + size[0], left + 1:left + 1 + size[1]]
+            for top in range(0, picture.shape[0], height)
+            for left in range(0, columns * width, width)]
+
+
+def test_values_of_a_mosaic_by_hand():
+    maps = np.array([[[0, 1], [2, 4]], [[-2, -2], [0, 2]]], np.float32)
+    [first, second] = tiles(render.mosaic(maps, **PLAIN), 2, (2, 2))
+    # 255 / 4 = 63.75 for each step of the first map, 255 / 4 from -2 upwards for the second.
+    np.testing.assert_array_equal(first[..., 0], [[0, 64], [128, 255]])
+    np.testing.assert_array_equal(second[..., 1], [[0, 0], [128, 255]])
+    [first, second] = tiles(render.mosaic(maps, normalize='layer', **PLAIN), 2, (2, 2))
+    np.testing.assert_array_equal(first[..., 2], [[85, 128], [170, 255]])
+    np.testing.assert_array_equal(second[..., 2], [[0, 0], [85, 170]])
+    [first, second] = tiles(render.mosaic(maps, normalize=(0.0, 2.0), **PLAIN), 2, (2, 2))
+    np.testing.assert_array_equal(first[..., 0], [[0, 128], [255, 255]])
+    np.testing.assert_array_equal(second[..., 0], [[0, 0], [0, 255]])
+
+
+def test_scale_enlarges_by_whole_pixels():
+    maps = np.array([[[0, 1], [2, 4]]], np.float32)
+    [tile] = tiles(render.mosaic(maps, labels=False, colormap='grey', scale=3), 1, (6, 6))
+    np.testing.assert_array_equal(
+        tile[..., 0], np.array([[0, 64], [128, 255]]).repeat(3, 0).repeat(3, 1))
+
+
+def test_small_maps_are_enlarged_so_that_they_can_be_seen():
+    picture = render.mosaic(np.zeros((512, 7, 7), np.float32))
+    assert 550 <= picture.shape[1] <= 820
+    assert 450 <= picture.shape[0] <= 680
+
+
+@pytest.mark.parametrize('broken', [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_leaves_the_rest_as_it_was(broken):
+    maps = waves(4, 6, 6)
+    expected = render.mosaic(maps, **PLAIN)
+    # Not at an extreme, which would change the range.
+    maps[1, 2, 3] = broken
+    picture = render.mosaic(maps, **PLAIN)
+    differs = (picture != expected).any(axis=2)
+    assert differs.sum() <= 1
+    value = tiles(picture, 2, (6, 6))[1][2, 3, 0]
+    assert value == (255 if broken == np.inf else 0)
+
+
+@pytest.mark.parametrize('value', [0.0, 5.0, -3e38, np.nan, np.inf])
+def test_constant_maps_show_the_lowest_colour(value):
+    maps = np.full((2, 3, 3), value, np.float32)
+    shown = tiles(render.mosaic(maps, **PLAIN), 2, (3, 3))
+    assert all((tile == 0).all() for tile in shown)
+
+
+def test_the_widest_range_of_float32():
+    maps = np.array([[[-3.4e38, 0.0, 3.4e38]]], np.float32)
+    [tile] = tiles(render.mosaic(maps, **PLAIN), 1, (1, 3))
+    assert tile[0, 0, 0] == 0
+    assert tile[0, 2, 0] == 255
+
+
+def test_channels_first_strongest_and_listed():
+    maps = np.zeros((5, 2, 2), np.float32)
+    maps[3], maps[1, 0, 0], maps[4] = 2.0, 1.0, -3.0
+    assert rendering.select_channels(maps, 'first', 2).tolist() == [0, 1]
+    assert rendering.select_channels(maps, 'strongest', 4).tolist() == [4, 3, 1, 0]
+    assert rendering.select_channels(maps, [4, 0, 4]).tolist() == [4, 0, 4]
+    maps[0, 0, 0] = np.nan
+    assert rendering.select_channels(maps, 'strongest', 2).tolist() == [4, 3]
+    picture = render.mosaic(waves(5, 4, 4), channels=[3, 1], **PLAIN)
+    expected = render.mosaic(waves(5, 4, 4)[[3, 1]], **PLAIN)
+    np.testing.assert_array_equal(picture, expected)
+
+
+def test_labels_stand_above_their_maps():
+    maps = waves(6, 20, 20)
+    plain = render.mosaic(maps, labels=False, scale=2)
+    labelled = render.mosaic(maps, labels=True, scale=2)
+    columns = plain.shape[1] // 42
+    assert labelled.shape[0] == plain.shape[0] + plain.shape[0] // 42 * LABEL
+    for before, after in zip(tiles(plain, columns, (40, 40)),
+                             tiles(labelled, columns, (40, 40), LABEL)):
+        np.testing.assert_array_equal(before, after)
+    assert (labelled[:LABEL, :42] > 100).any()
+
+
+def test_pictures_are_not_shared():
+    first = render.mosaic(waves(4, 5, 5), caption='layer')
+    kept = first.copy()
+    first[:] = 7
+    np.testing.assert_array_equal(render.mosaic(waves(4, 5, 5), caption='layer'), kept)
+
+
+@pytest.mark.parametrize('shape', [(64, 224, 224), (2048, 7, 7), (3000, 1, 1), (4, 900, 300),
+                                   (1, 3000, 2), (4096,), (100000,), (197, 768), (1, 1, 1)])
+@pytest.mark.parametrize('options', [{}, {'scale': 50}, {'count': 5000, 'caption': 'name ' * 40},
+                                     {'largest': (300, 200), 'count': 20, 'caption': 'name'}])
+def test_the_size_is_bounded(shape, options):
+    picture = render.mosaic(np.ones(shape, np.float32), **options)
+    width, height = options.get('largest', (1280, 960))
+    assert picture.shape[1] <= width
+    assert picture.shape[0] <= height
+
+
+@pytest.mark.parametrize(('activation', 'options', 'error', 'message'), [
+    (np.zeros((1, 2, 3, 4), np.float32), {}, ValueError, 'one of a batch'),
+    (np.zeros((0, 2, 3), np.float32), {}, ValueError, r'\(0, 2, 3\)'),
+    ([[1.0]], {}, TypeError, 'list'),
+    (torch.zeros(3), {}, TypeError, r'\.numpy\(\)'),
+    (np.zeros((2, 2, 2), np.float32), {'normalize': 'maps'}, ValueError, "'map', 'layer'"),
+    (np.zeros((2, 2, 2), np.float32), {'normalize': (1.0, 1.0)}, ValueError, 'low below high'),
+    (np.zeros((2, 2, 2), np.float32), {'normalize': (0.0, np.inf)}, ValueError, 'finite'),
+    (np.zeros((2, 2, 2), np.float32), {'colormap': 'viridi'}, ValueError, 'did you mean viridis'),
+    (np.zeros((2, 2, 2), np.float32), {'channels': [2]}, ValueError, 'no channel 2.*0 to 1'),
+    (np.zeros((2, 2, 2), np.float32), {'channels': 'best'}, ValueError, 'strongest'),
+    (np.zeros((2, 2, 2), np.float32), {'channels': []}, ValueError, 'at least one'),
+    (np.zeros((2, 2, 2), np.float32), {'count': 0}, ValueError, 'count is 0'),
+    (np.zeros((2, 2, 2), np.float32), {'scale': -1}, ValueError, 'scale is -1'),
+    (np.zeros((99, 2, 2), np.float32), {'largest': (20, 20), 'count': 99}, ValueError,
+     '99 maps do not fit')])
+def test_mistakes_in_a_mosaic(activation, options, error, message):
+    with pytest.raises(error, match=message):
+        render.mosaic(activation, **options)
+
+
+def test_every_colour_map_begins_and_ends_as_opencv_has_it():
+    steps = np.arange(256, dtype=np.uint8)[None]
+    for name in rendering.colormap_names():
+        coloured = colormaps.colourise(steps, name)
+        if name == 'grey':
+            expected = np.repeat(steps[..., None], 3, axis=2)
+        else:
+            bgr = cv2.applyColorMap(steps, getattr(cv2, f'COLORMAP_{name.upper()}'))
+            expected = bgr[..., ::-1]
+        np.testing.assert_array_equal(coloured, expected)
+    assert {'viridis', 'jet', 'grey'} <= set(rendering.colormap_names())
+
+
+def test_a_vector_is_a_strip_with_all_units_in_order():
+    values = np.linspace(0, 1, 100, dtype=np.float32)
+    picture = render.mosaic(values, labels=False, colormap='grey')
+    # Two rows of 64 cells of 12 x 22 pixels, 2 pixels apart.
+    shown = picture[[12, 36], 8:8 + 64 * 12:12, 0].reshape(-1)
+    np.testing.assert_array_equal(shown[:100], np.rint(255 * values))
+    assert (shown[100:] == style.GROUND[0]).all()
+
+
+def test_golden_mosaics():
+    check_golden('mosaic_viridis', render.mosaic(waves(11, 8, 10), labels=False, scale=3))
+    check_golden('mosaic_layer_jet', render.mosaic(
+        waves(6, 9, 9), labels=False, scale=2, normalize='layer', colormap='jet'))
+    check_golden('mosaic_shrunk', render.mosaic(
+        waves(6, 90, 90), labels=False, largest=(140, 110)))
+    check_golden('strip', render.mosaic(waves(1, 1, 150)[0, 0], labels=False))
+
+
+def test_filters_by_hand():
+    weight = np.zeros((2, 3, 1, 2), np.float32)
+    weight[0, :, 0, 0] = (1.0, -1.0, 0.0)
+    weight[1, :, 0, 1] = (0.0, 0.0, -8.0)
+    [first, second] = tiles(render.filters(weight, scale=1), 1, (1, 2))
+    np.testing.assert_array_equal(first, [[(255, 1, 128), (128, 128, 128)]])
+    np.testing.assert_array_equal(second, [[(128, 128, 128), (128, 128, 1)]])
+    grey = np.array([[[[2.0]], [[-4.0]]]], np.float32)
+    assert tiles(render.filters(grey, scale=1), 1, (1, 1))[0].tolist() == [[[1, 1, 1]]]
+
+
+def test_filters_of_any_size():
+    check_golden('filters', render.filters(
+        waves(36, 5, 5).reshape(12, 3, 5, 5), scale=2))
+    alexnet = render.filters(np.zeros((96, 3, 11, 11), np.float32), caption='conv1', labels=True)
+    assert alexnet.shape[1] / alexnet.shape[0] == pytest.approx(4 / 3, rel=0.3)
+    constant = render.filters(np.full((4, 3, 3, 3), np.nan, np.float32), scale=1)
+    assert set(np.unique(constant)) <= {24, 128}
+    with pytest.raises(ValueError, match='K, C, kh, kw'):
+        render.filters(np.zeros((3, 3), np.float32))
+    with pytest.raises(TypeError, match='expected a NumPy array'):
+        render.filters(torch.zeros(1, 3, 3, 3))
+
+
+def test_the_edge_filters_are_the_lectures():
+    values = yaml.safe_load((DATA / 'lecture_values.yaml').read_text())['edge_filters']
+    for name, kernel in values.items():
+        ours = rendering.EDGE_FILTERS[name.replace('_', ', ')]
+        assert [list(row) for row in ours] == kernel
+
+
+@pytest.mark.parametrize('name', rendering.EDGE_FILTERS)
+def test_edges_equal_a_convolutional_layer(name):
+    grey = photographs.photograph('cat')[:60, :90, 1]
+    kernel = torch.tensor(rendering.EDGE_FILTERS[name], dtype=torch.float32)
+    expected = torch.nn.functional.conv2d(
+        torch.from_numpy(grey.astype(np.float32))[None, None], kernel[None, None])[0, 0]
+    answer = rendering.edge_response(grey, name)
+    np.testing.assert_array_equal(answer[1:-1, 1:-1], expected.clamp(0, 255).numpy())
+
+
+def test_edges_are_told_apart_by_their_direction_and_sign():
+    step = np.zeros((6, 6), np.uint8)
+    step[3:] = 10
+    answers = {name: int(rendering.edge_response(step, name).max())
+               for name in rendering.EDGE_FILTERS}
+    assert answers == {'horizontal, rising': 30, 'horizontal, falling': 0,
+                       'vertical, rising': 0, 'vertical, falling': 0}
+    falling = {name: int(rendering.edge_response(step.T[:, ::-1].copy(), name).max())
+               for name in rendering.EDGE_FILTERS}
+    assert falling['vertical, falling'] == 30
+    assert sum(falling.values()) == 30
+    with pytest.raises(ValueError, match='no edge filter'):
+        rendering.edge_response(step, 'diagonal')
+
+
+def test_edges_beside_each_other():
+    picture = render.edges(photographs.photograph('cat'))
+    assert picture.shape[1] == 1280
+    small = render.edges(photographs.photograph('cat')[::6, ::6])
+    assert small.shape[1] < 400
+    # Below the labels, which depend on the version of OpenCV.
+    check_golden('edges', small[40::2, ::2], tolerance=4)
+    assert render.edges(np.zeros((1, 1, 3), np.uint8)).shape[0] > 1
+    with pytest.raises(ValueError, match='at least 320'):
+        render.edges(picture, width=100)
+
+
+@pytest.mark.parametrize('size', [(300, 451), (451, 300), (100, 100), (37, 640), (720, 1280)])
+@pytest.mark.parametrize('preprocessing', [
+    Preprocessing(64, (56, 56)), Preprocessing((40, 60), (40, 60)), Preprocessing(40, (60, 48)),
+    Preprocessing((70, 50), (31, 50))])
+def test_the_input_window_is_what_the_preprocessor_reads(size, preprocessing):
+    """Colours that say where they are come out of the preprocessor where the window says."""
+    rows, columns = np.mgrid[0:size[0], 0:size[1]]
+    frame = np.stack([255 * rows / size[0], 255 * columns / size[1], 0 * rows + 255],
+                     axis=2).astype(np.uint8)
+    plain = Preprocessing(preprocessing.resize, preprocessing.crop, mean=(0, 0, 0), std=(1, 1, 1))
+    seen = 255 * Preprocessor(plain, torch.device('cpu'))([frame])[0].numpy()
+    window = rendering.input_window(preprocessing, *size)
+    inside = seen[2] > 254
+    row, column = np.argwhere(inside)[len(np.argwhere(inside)) // 3]
+    top, left, bottom, right = window.box(row, column, 1, 1)
+    assert seen[0, row, column] == pytest.approx(255 * (top + bottom) / 2 / size[0], abs=5)
+    assert seen[1, row, column] == pytest.approx(255 * (left + right) / 2 / size[1], abs=5)
+    top, left, bottom, right = window.visible()
+    assert 0 <= top < bottom <= size[0]
+    assert 0 <= left < right <= size[1]
+
+
+def test_heat_lies_where_the_network_looked():
+    frame = np.full((200, 300, 3), 100, np.uint8)
+    heat = np.zeros((4, 4), np.float32)
+    heat[0, 0] = 1.0
+    preprocessing = Preprocessing(100, (80, 80))
+    picture = render.heatmap_blend(frame, heat, preprocessing, opacity=1.0)
+    top, left, bottom, right = rendering.input_window(preprocessing, 200, 300).visible()
+    assert (top, left, bottom, right) == (20, 70, 180, 230)
+    red = picture[..., 0].astype(int) - picture[..., 2]
+    row, column = np.unravel_index(red.argmax(), red.shape)
+    assert top <= row < top + 40
+    assert left <= column < left + 40
+    assert (picture[:20] == 55).all()
+    assert (picture[:, 231:] == 55).all()
+    check_golden('heatmap', render.heatmap_blend(
+        photographs.photograph('coffee')[::8, ::8], waves(3, 7, 7)[2], preprocessing), 4)
+
+
+def test_heat_beyond_its_range_is_cut():
+    frame = photographs.photograph('cat')[:100, :100]
+    preprocessing = Preprocessing(100, (100, 100))
+    heat = np.array([[0.0, 1.0], [0.0, 1.0]], np.float32)
+    wild = np.array([[np.nan, np.inf], [-np.inf, 7.0]], np.float32)
+    np.testing.assert_array_equal(render.heatmap_blend(frame, wild, preprocessing),
+                                  render.heatmap_blend(frame, heat, preprocessing))
+    untouched = render.heatmap_blend(frame, heat, preprocessing, opacity=0.0)
+    np.testing.assert_array_equal(untouched[1:-1, 1:-1], frame[1:-1, 1:-1])
+    with pytest.raises(ValueError, match=r'\(h, w\)'):
+        render.heatmap_blend(frame, heat[None], preprocessing)
+    with pytest.raises(ValueError, match='opacity is 2'):
+        render.heatmap_blend(frame, heat, preprocessing, opacity=2)
+
+
+def test_a_dashboard_holds_its_parts_where_they_belong():
+    red, green = np.zeros((2, 300, 400, 3), np.uint8)
+    red[..., 0], green[..., 1] = 255, 255
+    mosaics = [np.full((200, 300, 3), tone, np.uint8) for tone in (60, 120, 180)]
+    picture = render.dashboard(red, green, mosaics, [0.01, 0.02])
+    assert picture.shape == (720, 1280, 3)
+    assert picture[170, 320].tolist() == [255, 0, 0]
+    assert picture[170, 960].tolist() == [0, 255, 0]
+    assert [int(picture[490, column, 0]) for column in (215, 640, 1065)] == [60, 120, 180]
+    strip = picture[640:]
+    assert (strip[..., 2].astype(int) - strip[..., 0]).max() > 60
+
+
+@pytest.mark.parametrize('latencies', [[], [0.01], [np.nan, np.inf], [0.0] * 5, [1e9, 1e-9],
+                                       [0.01] * 5000])
+def test_a_dashboard_of_whatever_there_is(latencies):
+    picture = render.dashboard(None, None, [None], latencies)
+    assert picture.shape == (720, 1280, 3)
+    with pytest.raises(ValueError, match='room for 3'):
+        render.dashboard(None, None, [None] * 4, latencies)
+
+
+def test_overlay_and_contact_sheet_are_where_they_were():
+    frame = photographs.photograph('cat')
+    picture = render.overlay(frame, [('tabby', 0.5)], 'caption')
+    assert picture.shape == frame.shape
+    np.testing.assert_array_equal(picture[:150], frame[:150])
+    assert render.contact_sheet([picture] * 4).shape[1] == 3 * 480 + 4 * 8
+    with pytest.raises(ValueError, match='at least one'):
+        render.contact_sheet([])

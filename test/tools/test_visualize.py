@@ -1,0 +1,105 @@
+"""The command line `visualize`: which files it writes, and what it says about mistakes."""
+
+from pathlib import Path
+import subprocess
+import sys
+
+from cnn_perception.classifier import Classifier
+from cnn_perception.explain import layer_shapes
+from cnn_perception.photographs import photograph
+from cnn_perception.tools.visualize import main
+import cv2
+import numpy as np
+import pytest
+
+LENET = ['--architecture', 'lenet5', '--weights', 'none', '--device', 'cpu']
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / 'picture.png'
+    cv2.imwrite(str(path), photograph('cat')[::4, ::4, ::-1])
+    return str(path)
+
+
+def test_pictures_of_a_photograph(tmp_path, capsys):
+    out = tmp_path / 'new' / 'folder'
+    assert main(['--image', 'coffee', '--device', 'cpu', '--layers', 'conv_stem', 'bn?',
+                 '--out', str(out)]) == 0
+    written = capsys.readouterr()
+    names = ['overlay', 'cam', 'filters', 'edges', 'dashboard', 'layer_conv_stem', 'layer_bn1',
+             'layer_bn2']
+    assert [Path(line.split()[0]).stem for line in written.out.splitlines()] == names
+    assert written.err == ''
+    pictures = {name: cv2.imread(str(out / f'{name}.png')) for name in names}
+    assert pictures['overlay'].shape == pictures['cam'].shape == (400, 600, 3)
+    assert pictures['dashboard'].shape == (720, 1280, 3)
+    # The rim of the cup is red, wherever the heat is: channels are in the right order.
+    assert pictures['overlay'][120, 350, 2] > pictures['overlay'][120, 350, 0]
+
+
+def test_options_reach_the_mosaic(tmp_path, image):
+    assert main([*LENET, '--image', image, '--layers', 'conv1', '--channels', '4', '2', '--scale',
+                 '3', '--normalize', '-1', '2.5', '--colormap', 'grey', '--no-labels', '--out',
+                 str(tmp_path)]) == 0
+    picture = cv2.imread(str(tmp_path / 'layer_conv1.png'))
+    # Two maps of 28 pixels at 3 to one, under a caption of at least 420 pixels.
+    assert picture.shape == (26 + 86, 420, 3)
+    assert np.ptp(picture[26:], axis=2).max() == 0
+
+
+def test_a_class_by_name_and_by_number(tmp_path, image):
+    pictures = []
+    for wanted in ('tripod', '872', 'espresso'):
+        assert main(['--image', image, '--device', 'cpu', '--class', wanted, '--layers', 'bn2',
+                     '--out', str(tmp_path)]) == 0
+        pictures.append(cv2.imread(str(tmp_path / 'cam.png')))
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+    assert (pictures[0] != pictures[2]).any()
+
+
+def test_a_network_without_rows_and_columns(tmp_path, image, capsys):
+    assert main(['--image', image, '--architecture', 'two_layer', '--weights', 'none',
+                 '--device', 'cpu', '--out', str(tmp_path)]) == 0
+    assert 'no cam.png: ' in capsys.readouterr().err
+    assert not (tmp_path / 'cam.png').exists()
+    assert not (tmp_path / 'filters.png').exists()
+    assert (tmp_path / 'layer_relu1.png').exists()
+
+
+def test_list(capsys):
+    assert main([*LENET, '--list']) == 0
+    listed = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    shapes = layer_shapes(Classifier('lenet5', 'none', 'cpu', backend='torch'))
+    assert listed == [[name, ' x '.join(map(str, shape))] for name, shape in shapes.items()]
+
+
+@pytest.mark.parametrize(('arguments', 'told'), [
+    ([], 'which image? Give --image'),
+    (['--image', 'nothing.png'], "--image: got 'nothing.png'"),
+    (['--image', __file__], 'is not a picture'),
+    (['--image', 'cat', '--architecture', 'lenet6'], 'Did you mean lenet5'),
+    (['--image', 'cat', *LENET, '--layers', 'conv9'], 'near matches: conv'),
+    (['--image', 'cat', *LENET, '--cam-layer', 'fc1'], 'without rows and columns'),
+    (['--image', 'cat', *LENET, '--class', 'dog'], "--class: got 'dog'"),
+    (['--image', 'cat', *LENET, '--channels', '1', 'x'], "--channels: got '1 x'"),
+    (['--image', 'cat', *LENET, '--channels', '77'], 'there is no channel 77'),
+    (['--image', 'cat', *LENET, '--normalize', '1', 'x'], "--normalize: got '1 x'"),
+    (['--image', 'cat', *LENET, '--normalize', '1', '2', '3'], '--normalize: got'),
+    (['--image', 'cat', *LENET, '--colormap', 'jett'], 'did you mean jet'),
+    (['--image', 'cat', *LENET, '--out', __file__], 'exists')])
+def test_mistakes_are_told_in_one_line(arguments, told, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    written = capsys.readouterr()
+    assert written.out == ''
+    assert written.err.startswith('visualize: ')
+    assert written.err.count('\n') == 1
+    assert told in written.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_as_a_module():
+    done = subprocess.run([sys.executable, '-m', 'cnn_perception.tools.visualize', '--help'],
+                          capture_output=True, text=True, check=True)
+    assert '--cam-layer' in done.stdout
