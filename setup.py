@@ -35,6 +35,7 @@ setup(
             'image_source = cnn_perception.ros.image_source_node:main',
             'demo = cnn_perception.tools.demo:main',
             'describe = cnn_perception.tools.describe:main',
+            'visualize = cnn_perception.tools.visualize:main',
         ],
     },
 )

@@ -101,5 +101,4 @@ class DebugLayers:
         if found is None:
             return None
         name, weight = found
-        size = ' x '.join(str(extent) for extent in weight.shape)
-        return filters(weight, caption=f'{name}   {size}')
+        return filters(weight, caption=name)

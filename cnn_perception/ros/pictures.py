@@ -229,7 +229,8 @@ class Pictures:
 
     def _dashboard(self, drawing: Drawing, settings: DebugSettings,
                    made: dict[str, np.ndarray]) -> np.ndarray:
-        mosaics = [self._mosaic(drawing, settings, layer, largest=rendering.MOSAIC_SIZE)
+        mosaics = [self._mosaic(drawing, settings, layer, largest=rendering.MOSAIC_SIZE,
+                                count=rendering.MOSAIC_COUNT, labels=False)
                    for layer in list(drawing.wish.layers.values())[:DASHBOARD_LAYERS]]
         overlay = made.get('overlay')
         cam = made.get('cam')
