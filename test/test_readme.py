@@ -59,6 +59,9 @@ def virtual_environment(words):
         assert (ROOT / f'{module.replace(".", "/")}.py').is_file()
         # Their own tests run the tools at length; here they must take these very options.
         command = [*command, '--help']
+    elif words[1].endswith('.py'):
+        assert (ROOT / words[1]).is_file()
+        command = [*command, '--help']
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr
 

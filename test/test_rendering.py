@@ -31,7 +31,7 @@ def check_golden(name, picture, tolerance=2):
 
 
 def waves(channels, height, width):
-    """Return that differ in direction and strength, the same on every machine."""
+    """Return maps that differ in direction and strength, the same on every machine."""
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float32)
     return np.stack([np.sin(0.3 * (k + 1) * rows + 0.2 * (k % 3) * columns) * (k + 1)
                      for k in range(channels)]).astype(np.float32)
