@@ -1,0 +1,117 @@
+"""What is promised of a GPU, measured; without one it says so and measures nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+import statistics
+import subprocess
+import sys
+import time
+
+from bench import close, Row, RESULTS, settings
+from cnn_perception.classifier import Classifier
+from cnn_perception.photographs import photograph
+import cv2
+import numpy as np
+from processes import ClassifierProcess, Listener
+import rclpy
+import torch
+
+ROUNDS = 5
+CALLS = 200
+CAMERAS = 16
+
+
+def bare_replay(classifier: Classifier) -> float:
+    """Time the copy of one input and the replay of the same network's CUDA graph, in seconds."""
+    shape = (1, 3, *classifier.network.preprocessing.crop)
+    module = classifier.network.module.half().cuda().to(memory_format=torch.channels_last)
+    host = torch.zeros(shape, dtype=torch.float16).pin_memory()
+    static = host.cuda().to(memory_format=torch.channels_last)
+    graph = torch.cuda.CUDAGraph()
+    with torch.inference_mode():
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                module(static)
+        torch.cuda.current_stream().wait_stream(side)
+        with torch.cuda.graph(graph):
+            module(static)
+        times = []
+        for _ in range(CALLS):
+            began = time.perf_counter()
+            static.copy_(host, non_blocking=True)
+            graph.replay()
+            torch.cuda.synchronize()
+            times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def one_picture() -> list[Row]:
+    """Compare ResNet-50 in float16, upload and preparation included, with the bare replay."""
+    ours = Classifier('resnet50', 'none', 'cuda', backend='cuda', precision='float16')
+    other = Classifier('resnet50', 'none', 'cpu', backend='torch')
+    rgb = cv2.resize(photograph('cat'), (640, 480))
+    ours.predict([rgb] * 1)
+    whole, bare = [], []
+    for _ in range(ROUNDS):
+        times = []
+        for _ in range(CALLS):
+            began = time.perf_counter()
+            ours.predict([rgb])
+            times.append(time.perf_counter() - began)
+        whole.append(statistics.median(times))
+        bare.append(bare_replay(other))
+    ratio = statistics.median(whole) / statistics.median(bare)
+    return [Row('ResNet-50 float16, one 640x480 picture, upload included, over a bare replay',
+                f'{1000 * statistics.median(whole):.2f} / {1000 * statistics.median(bare):.2f} ms:'
+                f' {ratio:.2f}', 'at most 1.2', ratio <= 1.2)]
+
+
+def many_cameras() -> list[Row]:
+    """Run sixteen cameras at 30 Hz in one node, and read the GPU's utilisation meanwhile."""
+    names = [f'c{number}' for number in range(CAMERAS)]
+    node = ClassifierProcess(architecture='resnet50', weights='none', device='cuda',
+                             precision='float16', cameras=f'[{", ".join(names)}]')
+    listener = Listener([f'/classifier/{name}/classification' for name in names])
+    topics = [f'{name}/image' for name in names]
+    listener.run(30.0, 3.0, topics=topics)
+    monitor = subprocess.Popen(
+        ['nvidia-smi', '--query-gpu=utilization.gpu', '--format=csv,noheader,nounits', '-l', '1'],
+        stdout=subprocess.PIPE, text=True)
+    result = listener.run(30.0, 10.0, topics=topics)
+    monitor.terminate()
+    use = [float(line) for line in monitor.communicate()[0].splitlines() if line.strip()]
+    close(listener, node)
+    lost = int(result['sent'] - result['answers'])
+    return [Row(f'{CAMERAS} cameras 640x480 at 30 Hz on one GPU: lost',
+                f'{lost} of {int(result["sent"])}, median {1000 * result["median"]:.1f} ms, GPU '
+                f'{np.median(use):.0f} % busy', '0', lost == 0)]
+
+
+def main() -> int:
+    """Print and record the table."""
+    if not torch.cuda.is_available():
+        print('no CUDA device: nothing was measured')
+        return 0
+    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    rclpy.init(args=[])
+    lines = ['| what | measured | target | |', '|---|---|---|---|']
+    for rows in (one_picture, many_cameras):
+        for row in rows():
+            lines.append(f'| {row.what} | {row.measured} | {row.target} | '
+                         f'{"reached" if row.reached else "MISSED"} |')
+            print(lines[-1], flush=True)
+    rclpy.try_shutdown()
+    RESULTS.mkdir(exist_ok=True)
+    Path(RESULTS / 'bench_gpu.md').write_text('\n'.join(
+        ['# make bench-gpu', '', f'- {torch.cuda.get_device_name(0)}', *settings(), '', *lines,
+         '']))
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
