@@ -143,7 +143,7 @@ def test_top_is_sorted_limited_and_cut_at_the_threshold(lite0):
                                           'resnet18', 'timm/convnext_atto'])
 def test_taps_equal_what_hooks_see(architecture):
     weights = 'default' if architecture == 'efficientnet_lite0' else 'none'
-    classifier = Classifier(architecture, weights, 'cpu')
+    classifier = Classifier(architecture, weights, 'cpu', backend='torch')
     names = classifier.layer_names()
     module = classifier.network.module
     modules = dict(module.named_modules())

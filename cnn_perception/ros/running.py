@@ -51,7 +51,8 @@ class Loaded:
             precision=settings['precision'], calibration=calibration(settings['calibration']),
             threads=settings['num_threads'], cache_dir=settings['cache_dir'],
             **preprocessing_overrides(settings))
-        self.classifier.warm_up()
+        # Engines compile for each size of a batch; none of that may happen on a robot's way.
+        self.classifier.warm_up(len(names))
         self.layers = DebugLayers(self.classifier)
         self.debug = read_settings(settings, self.classifier.labels)
         self.layers.check(self.debug)
