@@ -40,7 +40,7 @@ class DebugLayers:
 
     @property
     def layers(self) -> NetworkLayers:
-        """The traced network; ValueError where it cannot be traced."""
+        """Return the traced network; ValueError where it cannot be traced."""
         if self._layers is None:
             raise ValueError(self._obstacle)
         return self._layers
