@@ -24,7 +24,7 @@ from processes import ClassifierProcess, ForwardProcess, HERE, Listener, Process
 import rclpy
 
 RESULTS = HERE / 'results'
-ROUNDS = 3
+ROUNDS = 2
 
 
 @dataclass(frozen=True)
@@ -265,15 +265,17 @@ def settings() -> list[str]:
     return [f'- {date.today()}, {cpu}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at '
             'the end', f'- Python {platform.python_version()}, {", ".join(versions)}',
             f'- ROS 2 {os.environ.get("ROS_DISTRO") or "Jazzy from wheels"}, Fast DDS with '
-            f'config/fastdds.xml, medians of {ROUNDS} interleaved rounds']
+            f'config/fastdds.xml, medians of {ROUNDS} interleaved round(s)']
 
 
 def main() -> int:
     """Run the rows, print the table and record it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument('rows', nargs='*', help='default: all')
+    parser.add_argument('--rounds', type=int, default=ROUNDS, help='turns of each comparison')
     parser.add_argument('--record', action='store_true', help='write results/bench_cpu.md')
     options = parser.parse_args()
+    globals()['ROUNDS'] = options.rounds
     os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     rclpy.init(args=[])
@@ -284,11 +286,12 @@ def main() -> int:
             verdict = {True: 'reached', False: 'MISSED', None: ''}[row.reached]
             lines.append(f'| {row.what} | {row.measured} | {row.target} | {verdict} |')
             print(lines[-1], flush=True)
+        if options.record:
+            # After each row, so that a run that is stopped keeps what it has measured.
+            RESULTS.mkdir(exist_ok=True)
+            (RESULTS / 'bench_cpu.md').write_text('\n'.join(
+                ['# make bench', '', *settings(), '', *lines, '']))
     rclpy.try_shutdown()
-    if options.record:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / 'bench_cpu.md').write_text('\n'.join(
-            ['# make bench', '', *settings(), '', *lines, '']))
     return 0
 
 
