@@ -54,11 +54,6 @@ class Process:
         pages = Path(f'/proc/{self.process.pid}/statm').read_text().split()[1]
         return int(pages) * os.sysconf('SC_PAGE_SIZE')
 
-    def cpu_seconds(self) -> float:
-        """Return the CPU time so far, of all threads."""
-        fields = Path(f'/proc/{self.process.pid}/stat').read_text().rpartition(')')[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
-
     def stop(self) -> None:
         """End it."""
         if self.process.poll() is None:

@@ -39,10 +39,11 @@ class Loaded:
     """A network that is loaded and warm, its cameras and its latched topics."""
 
     def __init__(self, node: Node, settings: Mapping[str, Any], version: int) -> None:
-        """Load; raises ValueError with the cause, and leaves no publisher behind."""
+        """Load; raises ValueError with the cause."""
         self._node = node
         self._publishers: list[Publisher] = []
         self.cameras: dict[str, Camera] = {}
+        # What is quick to refuse, before the network is loaded.
         names = camera_names(settings['cameras'])
         read_settings(settings)
         self.classifier = Classifier(
@@ -57,6 +58,8 @@ class Loaded:
         self.debug = read_settings(settings, self.classifier.labels)
         self.layers.check(self.debug)
         topics = self.layers.topics(self.debug)
+        kernels = self.layers.kernels()
+        # Publishers last: what can fail before them then leaves none behind.
         for name in names:
             self.cameras[name] = Camera(node, name, settings['image_topic'],
                                         settings['image_transport'] == 'compressed')
@@ -67,7 +70,6 @@ class Loaded:
         self.publish_labels(settings['score_threshold'])
         self._vision.publish(messages.vision_info(
             self.classifier.network, self._labels.topic_name, version, self._header()))
-        kernels = self.layers.kernels()
         if kernels is not None:
             self._filters.publish(from_rgb(kernels, self._header()))
 
