@@ -11,7 +11,6 @@ from cnn_perception.backends.processor import one_torch_thread
 from cnn_perception.devices import resolve_device
 from cnn_perception.weights import load_network, Network
 import numpy as np
-import torch
 
 __all__ = ['ClassScore', 'Classifier', 'Prediction']
 
@@ -122,12 +121,18 @@ class Classifier:
         if not len(frames):
             return []
         logits, activations = self.backend.forward(self.backend.prepare(frames), tuple(taps))
-        scores = torch.softmax(logits, dim=1).numpy()
+        scores = softmax(logits.numpy())
         scores.flags.writeable = False
         tapped = {name: values.numpy() for name, values in activations.items()}
         return [Prediction(scores[index], self.labels, MappingProxyType(
             {name: values[index] for name, values in tapped.items()}))
             for index in range(len(frames))]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Turn (N, K) float32 logits into probabilities; NumPy is called faster than torch."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def check_frame(index: int, frame: np.ndarray) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cnn_perception.resample import as_tensor, KERNELS, resampled_crop
 import numpy as np
 import torch
 import torch.nn.functional
@@ -151,17 +152,28 @@ class Preprocessor:
 
     def resized_crops(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
         """Turn (H, W, 3) uint8 RGB pictures of any sizes into (N, C, h, w) uint8."""
-        height, width = self.preprocessing.crop
-        batch = torch.empty((len(frames), 3, height, width), dtype=torch.uint8,
-                            device=self.device, memory_format=torch.channels_last)
-        for index, frame in enumerate(frames):
-            # torch cannot wrap memory that Python promises not to write to.
-            source = torch.from_numpy(frame if frame.flags.writeable else frame.copy())
-            picture = source.to(self.device).permute(2, 0, 1)[None]  # (1, 3, H, W)
-            batch[index] = self._crop(self._resize(picture))[0]
+        if self.device.type == 'cpu':
+            batch = np.empty((len(frames), *self.preprocessing.crop, 3), np.uint8)
+            for index, frame in enumerate(frames):
+                batch[index] = self._resized_crop(frame)
+            pictures = torch.from_numpy(batch).permute(0, 3, 1, 2)  # (N, 3, h, w)
+        else:
+            pictures = torch.cat([self._crop(self._resize(
+                as_tensor(frame).to(self.device).permute(2, 0, 1)[None]))  # (1, 3, H, W)
+                for frame in frames]).to(torch.uint8)
         if self.preprocessing.channels == 1:
-            return self._grey(batch.to(torch.float32)).to(torch.uint8)
-        return batch
+            pictures = self._grey(pictures.to(torch.float32)).to(torch.uint8)
+        return pictures
+
+    def _resized_crop(self, frame: np.ndarray) -> np.ndarray:
+        """Turn a picture (H, W, 3) uint8 RGB into (h, w, 3) uint8."""
+        settings = self.preprocessing
+        size = settings.resized(*frame.shape[:2])
+        covers = size[0] >= settings.crop[0] and size[1] >= settings.crop[1]
+        if covers and size != frame.shape[:2] and settings.interpolation in KERNELS:
+            return resampled_crop(frame, size, settings.crop, settings.interpolation)
+        picture = as_tensor(np.ascontiguousarray(frame)).permute(2, 0, 1)[None]  # (1, 3, H, W)
+        return self._crop(self._resize(picture))[0].permute(1, 2, 0).numpy()
 
     def levels(self, pictures: torch.Tensor) -> torch.Tensor:
         """Turn (N, 3, H, W) uint8 on the device into (N, C, h, w) float32 from 0 to 255."""

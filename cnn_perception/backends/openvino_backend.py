@@ -83,7 +83,7 @@ class OpenVINOBackend(Backend):
     def prepare(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
         """Turn (H, W, 3) uint8 RGB pictures of any sizes into (N, h, w, C) uint8."""
         with one_torch_thread(), torch.inference_mode():
-            return self.preprocessor.resized_crops(frames).permute(0, 2, 3, 1).contiguous()
+            return self.preprocessor.resized_crops(frames).permute(0, 2, 3, 1)
 
     def forward(self, batch: torch.Tensor, taps: tuple[str, ...] = ()) -> Forward:
         """Run (N, h, w, C) uint8; see `Backend.forward`."""
@@ -98,7 +98,8 @@ class OpenVINOBackend(Backend):
             module = self._in_torch[key] = self.tapped(taps)
             return self._forward_in_torch(module, batch)
         # Shared inputs are read in place; the outputs are copies, so that the request is free.
-        results = request.infer([batch.numpy()], share_inputs=True, share_outputs=False)
+        pixels = batch.contiguous().numpy()
+        results = request.infer([pixels], share_inputs=True, share_outputs=False)
         logits, *values = (torch.from_numpy(array) for array in results.to_tuple())
         return logits, dict(zip(taps, values))
 

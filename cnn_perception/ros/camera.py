@@ -42,6 +42,8 @@ class Camera:
         self.topic = node.resolve_topic_name(
             '/'.join(filter(None, [name, topic, 'compressed' if compressed else ''])))
         self.last_picture = 0.0
+        # Of several publishers on one topic, each counts its images for itself.
+        self.publishers = 0
         self._node = node
         self._base = '/'.join(filter(None, ['~', name]))
         self._lock = threading.Lock()

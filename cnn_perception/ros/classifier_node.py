@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 import traceback
@@ -11,14 +12,11 @@ from cnn_perception.ros import diagnostics, parameters, spinning
 from cnn_perception.ros.debug_settings import read_settings
 from cnn_perception.ros.diagnostics import DiagnosticArray
 from cnn_perception.ros.log import forward_log
-from cnn_perception.ros.newest import Letter
 from cnn_perception.ros.running import Loaded, Running
 from cnn_perception.ros.services import create_questions
-from cnn_perception.ros.transport_watch import stamp_of
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from rclpy.subscription import Subscription
 
 __all__ = ['ClassifierNode', 'main']
 
@@ -44,7 +42,6 @@ class ClassifierNode(LifecycleNode):
         self._loads = 0
         self._loaded: Loaded | None = None
         self._running: Running | None = None
-        self._image_subscriptions: list[Subscription] = []
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._questions = create_questions(
             self, lambda: self._loaded, lambda: self._running)
@@ -117,6 +114,8 @@ class ClassifierNode(LifecycleNode):
             f'{network.weights}, {len(network.labels)} classes, device '
             f'{self._loaded.classifier.device_reason}, backend '
             f'{self._loaded.classifier.backend_reason}')
+        # A full collection walks all that torch has loaded: 0.2 s in which no image is answered.
+        gc.freeze()
 
     def _activate(self) -> None:
         self._running = Running(self, self._loaded)
@@ -127,24 +126,9 @@ class ClassifierNode(LifecycleNode):
         qos = QoSProfile(depth=self.settings['qos.depth'], reliability=(
             ReliabilityPolicy.RELIABLE if self.settings['qos.reliability'] == 'reliable'
             else ReliabilityPolicy.BEST_EFFORT))
-        for camera in self._loaded.cameras.values():
-            # Serialised, so that a frame that is replaced unseen is never unpacked.
-            self._image_subscriptions.append(self.create_subscription(
-                camera.message_type, camera.topic,
-                lambda data, camera=camera: self._receive(camera, data), qos, raw=True))
-
-    def _receive(self, camera, data: bytes) -> None:
-        camera.statistics.count('received')
-        camera.transport.arrived(stamp_of(data), self.get_clock().now().nanoseconds)
-        if self._running.mailbox.put(Letter(camera.name, data, time.monotonic_ns())):
-            camera.statistics.count('dropped')
-
-    def _unsubscribe(self) -> None:
-        while self._image_subscriptions:
-            self.destroy_subscription(self._image_subscriptions.pop())
+        self._running.receiver.subscribe(qos)
 
     def _deactivate(self) -> None:
-        self._unsubscribe()
         running, self._running = self._running, None
         if running is not None:
             running.stop()
@@ -153,6 +137,7 @@ class ClassifierNode(LifecycleNode):
         loaded, self._loaded = self._loaded, None
         if loaded is not None:
             loaded.destroy()
+            gc.unfreeze()
 
     def stop(self) -> None:
         """Leave whatever state it is in and free everything."""
@@ -188,7 +173,7 @@ class ClassifierNode(LifecycleNode):
             return SetParametersResult(successful=False, reason=reason)
         self.settings = after
         if self._running is not None and after['enable'] != before['enable']:
-            self._subscribe() if after['enable'] else self._unsubscribe()
+            self._subscribe() if after['enable'] else self._running.receiver.unsubscribe()
         if loaded is not None and after['score_threshold'] != before['score_threshold']:
             loaded.publish_labels(after['score_threshold'])
         return SetParametersResult(successful=True)
@@ -210,6 +195,7 @@ class ClassifierNode(LifecycleNode):
         incompatible = self.settings['qos.reliability'] == 'reliable' and all(
             publisher.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
             for publisher in publishers)
+        camera.publishers = len(publishers)
         if complaint := camera.transport.complaint(len(publishers), incompatible):
             self.get_logger().warning(f'{camera.topic}: {complaint}')
         return diagnostics.camera_status(f'{name}: {camera.topic}', camera.statistics,

@@ -18,7 +18,8 @@ __all__ = ['CameraStatistics', 'array', 'camera_status', 'node_status', 'status'
 WINDOW = 256
 # Seconds without a frame after which a camera counts as silent.
 SILENCE = 3.0
-COUNTERS = ('received', 'classified', 'dropped', 'rejected', 'failed', 'pictures_skipped')
+COUNTERS = ('received', 'classified', 'dropped', 'lost', 'rejected', 'failed',
+            'pictures_skipped')
 
 
 @dataclass
@@ -27,7 +28,8 @@ class CameraStatistics:
     What happened to the frames of one camera.
 
     received: arrived. classified: answered. dropped: replaced by a newer one while the network
-    was busy. rejected: not a usable image. failed: the network raised. Safe across threads.
+    was busy. lost: published, but never arrived. rejected: not a usable image. failed: the network
+    raised. Safe across threads.
     """
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
@@ -41,10 +43,10 @@ class CameraStatistics:
     _previous: tuple[float, int, int] = field(
         default_factory=lambda: (time.monotonic(), 0, 0))
 
-    def count(self, name: str, problem: str = '') -> None:
-        """Count one frame under a name of COUNTERS."""
+    def count(self, name: str, frames: int = 1, problem: str = '') -> None:
+        """Count frames under a name of COUNTERS."""
         with self._lock:
-            self.counts[name] += 1
+            self.counts[name] += frames
             if name == 'received':
                 self.last_arrival = time.monotonic()
             if problem:

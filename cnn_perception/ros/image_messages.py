@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 from cnn_perception.images import decode, decode_compressed, ENCODINGS, ImageError
+from cnn_perception.ros.raw_image import SerialisedImage
 import cv2
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
@@ -76,7 +77,7 @@ def cv_bridge_status() -> tuple[bool, str]:
 
 def to_rgb(message: Any, converter: str = 'auto') -> np.ndarray:
     """
-    Turn a sensor_msgs/Image or sensor_msgs/CompressedImage into an RGB picture.
+    Turn a sensor_msgs/Image, serialised or not, or CompressedImage into an RGB picture.
 
     converter: 'auto' takes cv_bridge where it works and the image is one it converts like the
     built-in decoder; 'builtin' never; 'cv_bridge' like 'auto', but raises RuntimeError where
@@ -96,7 +97,7 @@ def to_rgb(message: Any, converter: str = 'auto') -> np.ndarray:
         raise RuntimeError(f"converter 'cv_bridge': {why}; use 'auto' or 'builtin', or repair it")
     if isinstance(message, CompressedImage):
         return decode_compressed(message.data, message.format)
-    if not isinstance(message, Image):
+    if not isinstance(message, (Image, SerialisedImage)):
         raise TypeError(f'message is a {type(message).__name__}; sensor_msgs/Image or '
                         'sensor_msgs/CompressedImage is expected')
     if works and _fits_cv_bridge(message):

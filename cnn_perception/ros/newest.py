@@ -1,8 +1,7 @@
-"""The newest message of each camera, handed from the executor's thread to the worker's."""
+"""The newest of each camera, handed from one thread to another."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 import threading
 from typing import Any
@@ -23,18 +22,11 @@ class Mailbox:
     """
     One slot for each camera; a newer message replaces an older one that nobody took.
 
-    A slow network therefore works on the newest frame and never on a queue of stale ones, and
-    what is replaced has cost nothing but its arrival.
+    What works slowly therefore works on the newest and never on a queue of stale ones.
     """
 
-    def __init__(self, cameras: int = 1, window: Callable[[], float] = lambda: 0.0) -> None:
-        """
-        Start empty and open.
-
-        cameras: how many there are; window: seconds that the first letter waits for the others.
-        """
-        self._cameras = cameras
-        self._window = window
+    def __init__(self) -> None:
+        """Start empty and open."""
         self._slots: dict[str, Letter] = {}
         self._changed = threading.Condition()
         self._closed = False
@@ -52,9 +44,6 @@ class Mailbox:
         """Wait for mail and take all of it, oldest first; an empty list says: closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._slots or self._closed)
-            if self._cameras > 1 and (window := self._window()) > 0:
-                self._changed.wait_for(
-                    lambda: self._closed or len(self._slots) >= self._cameras, window)
             if self._closed:
                 return []
             letters = list(self._slots.values())

@@ -14,10 +14,10 @@ from cnn_perception.ros.image_messages import to_rgb
 from cnn_perception.ros.messages import classification
 from cnn_perception.ros.newest import Letter
 from cnn_perception.ros.pictures import Drawing, Pictures
+from cnn_perception.ros.raw_image import read
 import numpy as np
 from rclpy.clock import Clock
 from rclpy.impl.rcutils_logger import RcutilsLogger
-from rclpy.serialization import deserialize_message
 from rclpy.time import Time
 
 __all__ = ['Pipeline', 'WARNING_PERIOD']
@@ -62,7 +62,7 @@ class Pipeline:
                 [frame.rgb for frame in frames], self._pictures.taps(wishes))
         except (RuntimeError, ValueError, MemoryError) as error:
             for frame in frames:
-                frame.camera.statistics.count('failed', str(error))
+                frame.camera.statistics.count('failed', problem=str(error))
             self._logger.error(f'the network failed on {len(frames)} frame(s), dropped: {error}',
                                throttle_duration_sec=WARNING_PERIOD)
             return
@@ -79,10 +79,10 @@ class Pipeline:
     def _decode(self, letter: Letter) -> Frame | None:
         camera = self._cameras[letter.camera]
         try:
-            message = deserialize_message(letter.message, camera.message_type)
+            message = read(letter.message, camera.message_type)
             return Frame(camera, letter.arrival, message.header, to_rgb(message))
         except ImageError as error:
-            camera.statistics.count('rejected', str(error))
+            camera.statistics.count('rejected', problem=str(error))
             self._logger.warning(f'dropped an image of {camera.topic}: {error}',
                                  throttle_duration_sec=WARNING_PERIOD)
             return None

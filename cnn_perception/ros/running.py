@@ -13,9 +13,9 @@ from cnn_perception.ros.camera import Camera
 from cnn_perception.ros.debug_layers import DebugLayers
 from cnn_perception.ros.debug_settings import DebugSettings, read_settings
 from cnn_perception.ros.image_messages import from_rgb
-from cnn_perception.ros.newest import Mailbox
 from cnn_perception.ros.pictures import Pictures
 from cnn_perception.ros.pipeline import Pipeline, WARNING_PERIOD
+from cnn_perception.ros.receiver import Receiver
 from cnn_perception.ros.worker import Worker
 from cnn_perception.sources import open_source
 import numpy as np
@@ -108,15 +108,15 @@ class Running:
     """The two threads of an active node: one answers, one draws."""
 
     def __init__(self, node, loaded: Loaded) -> None:
-        """Start them; frames go into `mailbox`."""
+        """Start them; `receiver` is not subscribed yet."""
         self._node = node
-        self.mailbox = Mailbox(len(loaded.cameras),
-                               lambda: node.settings['batch_window_ms'] / 1000.0)
+        self.receiver = Receiver(node, loaded.cameras,
+                                 lambda: node.settings['batch_window_ms'] / 1000.0)
         self.pictures = Pictures(loaded.layers, lambda: loaded.debug, self._warn)
         pipeline = Pipeline(loaded.classifier, loaded.cameras, self.pictures,
                             lambda: node.settings, node.get_clock(), node.get_logger())
         self._workers = [
-            Worker('classifying', self.mailbox, pipeline.process, self._report),
+            Worker('classifying', self.receiver, pipeline.process, self._report),
             Worker('drawing', self.pictures.mailbox, self.pictures.process, self._report)]
         for worker in self._workers:
             worker.start()
@@ -127,6 +127,7 @@ class Running:
             if not worker.stop():
                 self._node.get_logger().error(
                     f'{worker.name} did not finish within 10 s; it is left behind')
+        self.receiver.destroy()
 
     def _warn(self, text: str) -> None:
         self._node.get_logger().warning(text, throttle_duration_sec=WARNING_PERIOD)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-import struct
 import threading
 import time
 
 import numpy as np
 
-__all__ = ['TransportWatch', 'stamp_of']
+__all__ = ['TransportWatch']
 
 SEEN = 90
 ENOUGH = 30
@@ -33,13 +32,18 @@ class TransportWatch:
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self._matched_since: float | None = None
-        self._arrivals: deque[tuple[int, int]] = deque(maxlen=SEEN)
+        self._arrivals: deque[tuple[int, int, int, int]] = deque(maxlen=SEEN)
         self._told: set[str] = set()
 
-    def arrived(self, stamp: int, now: int) -> None:
-        """Note an image: its stamp and the time of its arrival, in ns of the same clock."""
+    def arrived(self, stamp: int, now: int, missing: int = 0, lost: int = 0) -> None:
+        """
+        Note an image: its stamp and the time of its arrival, in ns of the same clock.
+
+        missing: how many were published between the one before and it; lost: how many of those
+        never arrived, where the others were replaced by newer ones.
+        """
         with self._lock:
-            self._arrivals.append((stamp, now))
+            self._arrivals.append((stamp, now, missing, lost))
 
     def complaint(self, publishers: int, incompatible: bool = False) -> str:
         """
@@ -49,21 +53,19 @@ class TransportWatch:
         that this subscription takes.
         """
         with self._lock:
-            arrivals = np.array(self._arrivals, np.int64).reshape(-1, 2)
+            arrivals = np.array(self._arrivals, np.int64).reshape(-1, 4)
         if not len(arrivals):
             return self._silence(publishers, incompatible)
         if len(arrivals) < ENOUGH:
             return ''
-        steps = np.diff(np.sort(arrivals[:, 0]))
+        lost = arrivals[:, 3].sum() / (len(arrivals) + arrivals[:, 2].sum())
+        if lost > LOST_SHARE:
+            return self._once('lost', f'{100 * lost:.0f} % of the images do not arrive; {REMEDY}')
+        steps = np.diff(arrivals[:, 0]) / (1 + arrivals[1:, 2])
         steps = steps[steps > 0]
         if len(steps) < ENOUGH // 2:
             return ''  # stamps that stand still say nothing
-        # Of a camera that loses frames, the shortest steps are still whole ones.
-        period = float(np.percentile(steps, 10))
-        lost = 1.0 - len(steps) / max(1.0, np.rint(steps / period).sum())
-        if lost > LOST_SHARE:
-            return self._once('lost', f'{100 * lost:.0f} % of the images do not arrive, by their '
-                                      f'stamps; {REMEDY}')
+        period = float(np.median(steps))
         delay = float(np.median(arrivals[:, 1] - arrivals[:, 0]))
         if delay > max(LATE_PERIODS * period, LATE_AT_LEAST * 1e9):
             return self._once('late', f'images arrive {delay / 1e6:.0f} ms after their stamp, '
@@ -91,15 +93,3 @@ class TransportWatch:
             return ''
         self._told.add(kind)
         return text
-
-
-def stamp_of(data: bytes) -> int:
-    """
-    Read header.stamp, in ns, from a serialised message that begins with a std_msgs/Header.
-
-    XCDR1 as in OMG DDS-XTypes 1.3, 7.4: four bytes that tell the byte order, then sec and nanosec.
-    """
-    if len(data) < 12:
-        return 0
-    seconds, nanoseconds = struct.unpack_from('<iI' if data[1] & 1 else '>iI', data, 4)
-    return seconds * 10 ** 9 + nanoseconds

@@ -5,16 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 import threading
 import traceback
+from typing import Protocol
 
-from cnn_perception.ros.newest import Letter, Mailbox
+from cnn_perception.ros.newest import Letter
 
 __all__ = ['Worker']
+
+
+class Source(Protocol):
+    """Where a worker's work comes from."""
+
+    def take(self) -> list[Letter]:
+        """Wait for work; an empty list says that there will be no more."""
+
+    def close(self) -> None:
+        """Have `take` return for the last time."""
 
 
 class Worker:
     """Takes mail and hands it to `process` until it is stopped; outlives whatever that raises."""
 
-    def __init__(self, name: str, mailbox: Mailbox, process: Callable[[list[Letter]], None],
+    def __init__(self, name: str, mailbox: Source, process: Callable[[list[Letter]], None],
                  report: Callable[[str], None]) -> None:
         """Prepare the thread; report gets the text of an error that `process` did not expect."""
         self.name = name
@@ -35,8 +46,12 @@ class Worker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        while letters := self._mailbox.take():
+        ended = False
+        while not ended:
             try:
-                self._process(letters)
+                if letters := self._mailbox.take():
+                    self._process(letters)
+                else:
+                    ended = True
             except Exception as error:
                 self._report(f'{type(error).__name__}: {error}\n{traceback.format_exc()}')

@@ -1,0 +1,189 @@
+"""The newest image of each camera, over a real DDS: replaced, lost, late, many, none."""
+
+import threading
+import time
+
+from cnn_perception.ros.camera import Camera
+from cnn_perception.ros.raw_image import read
+from cnn_perception.ros.receiver import Receiver
+import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+
+NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
+class Bench:
+    """A receiver, its cameras, and publishers for them."""
+
+    def __init__(self, names, window=0.0, qos=NEWEST):
+        self.context = rclpy.Context()
+        rclpy.init(args=[], context=self.context)
+        self.node = rclpy.create_node('receiver', context=self.context)
+        self.cameras = {name: Camera(self.node, name, 'image', False) for name in names}
+        self.receiver = Receiver(self.node, self.cameras, lambda: window)
+        self.publishers = {name: self.node.create_publisher(
+            Image, camera.topic, QoSProfile(depth=100)) for name, camera in self.cameras.items()}
+        self.receiver.subscribe(qos)
+        deadline = time.monotonic() + 20
+        while not all(publisher.get_subscription_count()
+                      for publisher in self.publishers.values()):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.2)
+
+    def send(self, name, *numbers, publisher=None):
+        for number in numbers:
+            message = Image()
+            message.header.stamp.sec = number
+            (publisher or self.publishers[name]).publish(message)
+        time.sleep(0.1)
+
+    def take(self):
+        """Return {camera: number of its image}."""
+        return {letter.camera: read(letter.message, Image).header.stamp.sec
+                for letter in self.receiver.take()}
+
+    def counts(self, name):
+        counts = self.cameras[name].statistics.counts
+        return tuple(counts[key] for key in ('received', 'dropped', 'lost'))
+
+
+@pytest.fixture
+def bench():
+    made = []
+
+    def make(*names, **options):
+        made.append(Bench(names, **options))
+        return made[-1]
+
+    yield make
+    for bench in made:
+        bench.receiver.close()
+        bench.receiver.destroy()
+        bench.node.destroy_node()
+        rclpy.try_shutdown(context=bench.context)
+
+
+def test_the_newest_wins_and_what_it_replaced_is_counted(bench):
+    one = bench('a')
+    one.send('a', 1)
+    assert one.take() == {'a': 1}
+    one.send('a', 2, 3, 4, 5)
+    assert one.take() == {'a': 5}
+    assert one.counts('a') == (5, 3, 0)
+
+
+def test_a_longer_queue_is_emptied_too(bench):
+    one = bench('a', qos=QoSProfile(depth=3))
+    one.send('a', 1, 2, 3, 4, 5)
+    assert one.take() == {'a': 5}
+    one.send('a', 6)
+    assert one.take() == {'a': 6}
+    # 1 and 2 were replaced before there was anything to count from.
+    assert one.counts('a') == (4, 2, 0)
+
+
+def test_all_cameras_that_have_an_image_are_taken_together(bench):
+    several = bench('fast', 'slow', 'silent')
+    several.send('slow', 10)
+    several.send('fast', 1, 2, 3)
+    assert several.take() == {'fast': 3, 'slow': 10}
+    several.send('fast', 4)
+    assert several.take() == {'fast': 4}
+
+
+def test_a_window_waits_for_the_others_and_not_longer(bench):
+    two = bench('a', 'b', window=5.0)
+    two.send('a', 1)
+    later = threading.Timer(0.2, two.send, ['b', 2])
+    later.start()
+    began = time.monotonic()
+    assert two.take() == {'a': 1, 'b': 2}
+    assert time.monotonic() - began < 4.0
+    later.join()
+    hurried = bench('c', 'd', window=0.05)
+    hurried.send('c', 1)
+    assert hurried.take() == {'c': 1}
+
+
+def test_images_that_never_arrive_are_told_from_those_that_were_replaced(bench):
+    """A gap in the publisher's count while the thread waited is the transport's."""
+    one = bench('a')
+    one.send('a', 1)
+    one.take()
+    line = one.receiver._lines[0]
+    waiting = threading.Thread(target=one.take)
+    waiting.start()
+    time.sleep(0.2)
+    line.number -= 2  # as if two had been sent in between and nothing had come
+    one.send('a', 2)
+    waiting.join(5.0)
+    assert one.counts('a') == (2, 0, 2)
+
+
+def test_two_publishers_of_one_topic_are_not_mistaken_for_losses(bench):
+    one = bench('a')
+    other = one.node.create_publisher(Image, one.cameras['a'].topic, QoSProfile(depth=100))
+    one.cameras['a'].publishers = 2
+    time.sleep(0.3)
+    one.send('a', 1, 2, 3)
+    one.take()
+    for number in range(4, 8):
+        one.send('a', number, publisher=other if number % 2 else None)
+        assert one.take() == {'a': number}
+    assert one.counts('a') == (5, 0, 0)
+
+
+def test_a_publisher_that_starts_again_loses_nothing(bench):
+    one = bench('a')
+    one.send('a', 1, 2, 3)
+    one.take()
+    again = one.node.create_publisher(Image, one.cameras['a'].topic, QoSProfile(depth=100))
+    time.sleep(0.3)
+    one.send('a', 4, publisher=again)
+    assert one.take() == {'a': 4}
+    assert one.counts('a') == (2, 0, 0)
+
+
+@pytest.mark.parametrize('end', ['close', 'shutdown'])
+def test_a_waiting_thread_is_woken(bench, end):
+    one = bench('a')
+    taken = []
+    waiting = threading.Thread(target=lambda: taken.append(one.receiver.take()))
+    waiting.start()
+    time.sleep(0.1)
+    if end == 'close':
+        one.receiver.close()
+    else:
+        one.context.shutdown()
+    waiting.join(5.0)
+    assert taken == [[]]
+
+
+def test_subscriptions_come_and_go_while_a_thread_waits(bench):
+    one = bench('a')
+    taken = []
+    waiting = threading.Thread(target=lambda: taken.append(one.take()))
+    waiting.start()
+    for _ in range(20):
+        one.receiver.unsubscribe()
+        one.receiver.subscribe(NEWEST)
+    deadline = time.monotonic() + 20
+    while not taken and time.monotonic() < deadline:
+        one.send('a', 7)
+    waiting.join(5.0)
+    assert taken == [{'a': 7}]
+
+
+def test_no_executor_takes_the_images(bench):
+    one = bench('a')
+    executor = SingleThreadedExecutor(context=one.context)
+    executor.add_node(one.node)
+    one.send('a', 1)
+    for _ in range(10):
+        executor.spin_once(timeout_sec=0.02)
+    assert one.take() == {'a': 1}
+    executor.shutdown()

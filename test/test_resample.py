@@ -1,0 +1,62 @@
+"""The crop alone is the crop of the whole: nothing that is not computed was needed."""
+
+from cnn_perception.preprocess import Preprocessing, Preprocessor
+from cnn_perception.resample import as_tensor, resampled_crop, rows_of
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+SIZES = [(480, 640), (640, 480), (1080, 1920), (720, 1280), (253, 1080), (338, 375), (257, 256),
+         (100, 90), (1, 300), (224, 224), (2160, 64)]
+
+
+def whole(frame, resized, crop, mode):
+    """Resize everything and cut the middle out."""
+    pictures = interpolate(torch.from_numpy(frame.copy()).permute(2, 0, 1)[None], size=resized,
+                           mode=mode, antialias=True, align_corners=False)
+    top, left = (round((size - part) / 2.0) for size, part in zip(resized, crop))
+    return pictures[0, :, top:top + crop[0], left:left + crop[1]].permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize('mode', ['bilinear', 'bicubic'])
+@pytest.mark.parametrize('resize', [255, 232, 342, (256, 256), (240, 320)])
+@pytest.mark.parametrize('size', SIZES)
+def test_the_crop_alone_equals_the_crop_of_the_whole(size, resize, mode):
+    frame = np.random.default_rng(sum(size)).integers(0, 256, (*size, 3), dtype=np.uint8)
+    resized = Preprocessing(resize, (224, 224)).resized(*size)
+    crop = (224, 224)
+    frame.flags.writeable = False
+    assert np.array_equal(resampled_crop(frame, resized, crop, mode),
+                          whole(frame, resized, crop, mode))
+
+
+def test_random_sizes():
+    generator = np.random.default_rng(7)
+    for _ in range(150):
+        size = tuple(int(side) for side in generator.integers(20, 700, 2))
+        resized = Preprocessing(int(generator.integers(64, 300)), (64, 64)).resized(*size)
+        mode = ('bilinear', 'bicubic')[int(generator.integers(2))]
+        frame = generator.integers(0, 256, (*size, 3), dtype=np.uint8)
+        if resized != size:
+            assert np.array_equal(resampled_crop(frame, resized, (64, 64), mode),
+                                  whole(frame, resized, (64, 64), mode)), (size, resized, mode)
+
+
+def test_rows_above_and_below_the_crop_are_left_out():
+    assert rows_of(480, 256, 16, 224, 1) == (8, (15, 453))
+    # Enlarged or odd ratios have no common boundary but the edge itself.
+    assert rows_of(100, 256, 16, 224, 1) == (0, (0, 100))
+    assert rows_of(1080, 257, 16, 224, 1)[0] == 0
+
+
+def test_views_and_read_only_pictures_are_wrapped_not_copied():
+    frame = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    frame.flags.writeable = False
+    tensor = as_tensor(frame)
+    assert tensor.data_ptr() == frame.ctypes.data
+    assert np.array_equal(tensor.numpy(), frame)
+    tall = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)
+    prepare = Preprocessor(Preprocessing(64, (64, 64)), torch.device('cpu'))
+    turned = tall[::-1, ::-1]
+    assert torch.equal(prepare([turned]), prepare([np.ascontiguousarray(turned)]))
