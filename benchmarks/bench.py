@@ -37,7 +37,7 @@ class Row:
     reached: bool | None
 
 
-def in_node(architecture: str, rate: float) -> list[Row]:
+def in_node(architecture: str, rate: float = 30.0) -> list[Row]:
     """Compare the time from a message's arrival to its answer with the bare forward pass."""
     forward = ForwardProcess('--architecture', architecture)
     node = ClassifierProcess(architecture=architecture, weights=weights_of(architecture))
@@ -220,10 +220,10 @@ def debug_cost() -> list[Row]:
 
 
 ROWS: dict[str, Callable[[], list[Row]]] = {
-    'in_node_lite0': lambda: in_node('efficientnet_lite0', 15.0),
-    'in_node_resnet18': lambda: in_node('resnet18', 15.0),
-    'in_node_resnet50': lambda: in_node('resnet50', 10.0),
-    'in_node_mobilenet': lambda: in_node('mobilenet_v3_small', 15.0),
+    'in_node_lite0': lambda: in_node('efficientnet_lite0'),
+    'in_node_resnet18': lambda: in_node('resnet18'),
+    'in_node_resnet50': lambda: in_node('resnet50'),
+    'in_node_mobilenet': lambda: in_node('mobilenet_v3_small'),
     'vga': lambda: stamp_to_answer('640x480', 3.0),
     'full_hd': lambda: stamp_to_answer('1920x1080', 8.0),
     'plain': against_plain,

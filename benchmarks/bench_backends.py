@@ -25,7 +25,7 @@ import time
 from cnn_perception import photographs
 from cnn_perception.backends import choose, names, refusal, Settings
 from cnn_perception.backends.base import Backend
-from cnn_perception.backends.processor import physical_cores
+from cnn_perception.processor import physical_cores
 from cnn_perception.devices import resolve_device
 from cnn_perception.weights import load_network, Network
 import numpy as np

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from cnn_perception.backends import choose, Settings
-from cnn_perception.backends.processor import one_torch_thread
 from cnn_perception.devices import resolve_device
+from cnn_perception.processor import one_torch_thread
 from cnn_perception.weights import load_network, Network
 import numpy as np
 

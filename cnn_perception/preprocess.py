@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cnn_perception.processor import one_torch_thread
 from cnn_perception.resample import as_tensor, KERNELS, resampled_crop
 import numpy as np
 import torch
@@ -162,7 +163,8 @@ class Preprocessor:
                 as_tensor(frame).to(self.device).permute(2, 0, 1)[None]))  # (1, 3, H, W)
                 for frame in frames]).to(torch.uint8)
         if self.preprocessing.channels == 1:
-            pictures = self._grey(pictures.to(torch.float32)).to(torch.uint8)
+            with one_torch_thread():
+                pictures = self._grey(pictures.to(torch.float32)).to(torch.uint8)
         return pictures
 
     def _resized_crop(self, frame: np.ndarray) -> np.ndarray:
@@ -172,8 +174,9 @@ class Preprocessor:
         covers = size[0] >= settings.crop[0] and size[1] >= settings.crop[1]
         if covers and size != frame.shape[:2] and settings.interpolation in KERNELS:
             return resampled_crop(frame, size, settings.crop, settings.interpolation)
-        picture = as_tensor(np.ascontiguousarray(frame)).permute(2, 0, 1)[None]  # (1, 3, H, W)
-        return self._crop(self._resize(picture))[0].permute(1, 2, 0).numpy()
+        with one_torch_thread():
+            picture = as_tensor(np.ascontiguousarray(frame)).permute(2, 0, 1)[None]  # (1, 3, H, W)
+            return self._crop(self._resize(picture))[0].permute(1, 2, 0).numpy()
 
     def levels(self, pictures: torch.Tensor) -> torch.Tensor:
         """Turn (N, 3, H, W) uint8 on the device into (N, C, h, w) float32 from 0 to 255."""

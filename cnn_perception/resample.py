@@ -66,10 +66,11 @@ def resampled_crop(frame: np.ndarray, resized: tuple[int, int], crop: tuple[int,
     from (H, W). interpolation: `bilinear` or `bicubic`, antialiased. Returns a view (*crop, 3).
     """
     window = window_of(frame.shape[:2], resized, crop, SUPPORT[interpolation])
-    source = as_tensor(np.ascontiguousarray(frame[window.rows[0]:window.rows[1]]))
-    pictures = KERNELS[interpolation](
-        source.permute(2, 0, 1)[None], window.size, False, *window.scales)  # (1, 3, h, w)
-    return pictures[0].permute(1, 2, 0).numpy()[
+    # Views are NumPy's, which are made faster, and the kernels run in the calling thread alone.
+    rows = np.ascontiguousarray(frame[window.rows[0]:window.rows[1]])
+    source = as_tensor(rows.transpose(2, 0, 1)[None])  # (1, 3, rows, W)
+    pictures = KERNELS[interpolation](source, window.size, False, *window.scales)  # (1, 3, h, w)
+    return pictures.numpy()[0].transpose(1, 2, 0)[
         window.top:window.top + crop[0], window.left:window.left + crop[1]]
 
 

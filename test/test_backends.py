@@ -10,9 +10,9 @@ from cnn_perception.backends import (
 from cnn_perception.backends import selection
 from cnn_perception.backends.cuda_backend import by_size, CudaBackend
 from cnn_perception.backends.half import half_module, round_kernels
-from cnn_perception.backends.processor import physical_cores
 from cnn_perception.classifier import Classifier
 from cnn_perception.preprocess import plain
+from cnn_perception.processor import physical_cores
 import numpy as np
 import pytest
 import torch

@@ -18,10 +18,10 @@ from cnn_perception.backends import openvino_int8
 from cnn_perception.backends.base import Backend, CompileError, Forward, Settings
 from cnn_perception.backends.half import round_constants
 from cnn_perception.backends.openvino_convert import convert, with_normalisation
-from cnn_perception.backends.processor import one_torch_thread, physical_cores
 from cnn_perception.backends.selection import LOGGER, register
 from cnn_perception.backends.tapping import TRACING
 from cnn_perception.preprocess import Preprocessing
+from cnn_perception.processor import physical_cores
 import numpy as np
 import torch
 from torch import nn
@@ -82,8 +82,7 @@ class OpenVINOBackend(Backend):
 
     def prepare(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
         """Turn (H, W, 3) uint8 RGB pictures of any sizes into (N, h, w, C) uint8."""
-        with one_torch_thread(), torch.inference_mode():
-            return self.preprocessor.resized_crops(frames).permute(0, 2, 3, 1)
+        return self.preprocessor.resized_crops(frames).permute(0, 2, 3, 1)
 
     def forward(self, batch: torch.Tensor, taps: tuple[str, ...] = ()) -> Forward:
         """Run (N, h, w, C) uint8; see `Backend.forward`."""

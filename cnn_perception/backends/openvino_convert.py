@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from cnn_perception.backends.processor import one_torch_thread
 from cnn_perception.backends.tapping import TRACING
 from cnn_perception.preprocess import Preprocessing
+from cnn_perception.processor import one_torch_thread
 import torch
 from torch import nn
 

@@ -13,9 +13,9 @@ import difflib
 import logging
 
 from cnn_perception.backends.base import Backend, CompileError, PRECISIONS, Settings
-from cnn_perception.backends.processor import one_torch_thread
 from cnn_perception.backends.tapping import TRACING
 from cnn_perception.preprocess import Preprocessing, Preprocessor
+from cnn_perception.processor import one_torch_thread
 import numpy as np
 import torch
 from torch import nn
