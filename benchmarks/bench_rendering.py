@@ -26,7 +26,7 @@ import torch
 
 SHAPES = ((64, 112, 112), (64, 56, 56), (128, 28, 28), (256, 14, 14), (512, 7, 7), (1000,))
 NETWORKS = ('efficientnet_lite0', 'resnet18', 'googlenet', 'mobilenet_v3_small', 'densenet121',
-            'vgg16')
+            'vgg16', 'alexnet')
 MOSAIC_TARGET_MS = 1.0
 CAM_TARGET = 1.10
 

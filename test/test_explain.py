@@ -5,14 +5,18 @@ from cnn_perception.backends.tapping import tap
 from cnn_perception.classifier import Classifier
 from cnn_perception.explain import (
     field_of, first_convolution, GradCam, layer_shapes, NetworkLayers, resolve_layers, TopPatches)
+from cnn_perception.explain.dense_head import backwards, DenseHead
 from cnn_perception.preprocess import Preprocessing, Preprocessor
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-NETWORKS = ('resnet18', 'googlenet', 'vgg16', 'densenet121', 'mobilenet_v3_small',
+NETWORKS = ('resnet18', 'googlenet', 'alexnet', 'vgg16', 'densenet121', 'mobilenet_v3_small',
             'squeezenet1_1', 'convnext_tiny', 'timm/convnext_atto', 'timm/mobilenetv3_small_050')
+# Layers between the fully-connected ones.
+DENSE = {'alexnet': ('classifier.1', 'classifier.4'), 'vgg16': ('classifier.0', 'classifier.3'),
+         'mobilenet_v3_small': ('classifier.0',)}
 
 
 @pytest.fixture(scope='module')
@@ -82,12 +86,43 @@ def test_maps_equal_full_autograd(name):
     # Small pictures are enough: what is compared is arithmetic.
     layers = NetworkLayers(module, (3, 96, 96))
     cam = GradCam(layers)
-    assert cam.taps == (cam.layer,)
+    assert cam.taps == (cam.layer, *DENSE.get(name, ()))
     batch = torch.randn(2, 3, 96, 96)
-    ours = cam.maps(tapped(module, cam, batch), [3, 7])
+    activations = tapped(module, cam, batch)
+    ours = cam.maps(activations, [3, 7])
     assert ours.shape == (2, *cam.shape[1:])
     assert cam.shape[1] > 1
-    np.testing.assert_allclose(ours, autograd_map(module, cam.layer, batch, [3, 7]), atol=1e-5)
+    expected = autograd_map(module, cam.layer, batch, [3, 7])
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+    # What is between fully-connected layers may be given or is computed.
+    np.testing.assert_allclose(cam.maps(activations[cam.layer], [3, 7]), expected, atol=1e-5)
+    one = {layer: values[0] for layer, values in activations.items()}
+    np.testing.assert_allclose(cam.map(one, 3), expected[0], atol=1e-5)
+
+
+def test_fully_connected_layers_by_hand():
+    """2 inputs, 3 neurons of which a ReLU lets 1 and 3 pass, 2 classes."""
+    first, last = nn.Linear(2, 3), nn.Linear(3, 2)
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+        last.weight.copy_(torch.tensor([[10.0, 20.0, 30.0], [1.0, 1.0, 1.0]]))
+    head = DenseHead(None, ((first, ''), (nn.ReLU(inplace=True), 'first')))
+    values = {'first': torch.tensor([[0.5, -1.0, 2.0]])}
+    # Class 0: 10 * (1, 2) + 30 * (5, 6); class 1: (1, 2) + (5, 6).
+    assert head.gradient(last.weight[:1], values).tolist() == [[160.0, 200.0]]
+    assert head.gradient(last.weight[1:], values).tolist() == [[6.0, 8.0]]
+    assert values['first'].tolist() == [[0.5, -1.0, 2.0]]
+
+
+@pytest.mark.parametrize('active', [0, 1, 10, 40])
+def test_rows_that_count_are_all_that_is_read(active):
+    weight = torch.randn(40, 7, generator=torch.Generator().manual_seed(active))
+    gradient = torch.zeros(2, 40)
+    gradient[:, :active] = torch.arange(1, 2 * active + 1).reshape(2, active).float()
+    torch.testing.assert_close(backwards(weight, gradient), gradient @ weight)
+    weight[active:] = float('nan')
+    if active <= 10:
+        assert backwards(weight, gradient).isfinite().all()
 
 
 @pytest.mark.parametrize('layer', ['layer4.0.conv1', 'layer2.1.bn1', 'layer3.0.relu', 'relu'])

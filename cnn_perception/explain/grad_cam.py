@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from .dense_head import DenseHead
 from .head import find_layer, split
 from .names import resolve_layers
 from .network_layers import NetworkLayers
@@ -61,7 +62,10 @@ class GradCam:
         self._kind = next((part.dtype for part in layers.module.parameters()
                            if part.is_floating_point()), torch.float32)
         self.taps = self._head.taps
-        """Layers to tap: `layer`, and with it those whose values go around it (mostly none)."""
+        """
+        Layers to tap: `layer`, those whose values go around it (mostly none), and those between
+        fully-connected layers, without which these have to be run again.
+        """
 
     def map(self, activation: Activation | Mapping[str, Activation],  # noqa: A003, RUF100
             index: int) -> np.ndarray:
@@ -85,13 +89,15 @@ class GradCam:
         Returns (N, h, w) float32 in [0, 1]. Otherwise as `map`.
         """
         given = activations if isinstance(activations, Mapping) else {self.layer: activations}
-        missing = [name for name in self.taps if name not in given]
+        needed = (self.layer, *self._head.around)
+        missing = [name for name in needed if name not in given]
         if missing:
             raise ValueError(f"the activation of {', '.join(missing)} is missing: tap all of "
                              f"GradCam.taps ({', '.join(self.taps)}) and give the mapping")
         # Tensors made outside of inference mode are ordinary ones that can have a gradient.
         with torch.inference_mode(False), torch.enable_grad():
-            tensors = [self._tensor(given[name]) for name in self.taps]
+            tensors = [self._tensor(given[name]) for name in (
+                self.taps if all(name in given for name in self.taps) else needed)]
             if tuple(tensors[0].shape[1:]) != self.shape or len(tensors[0]) != len(indices):
                 raise ValueError(f"activation of '{self.layer}' is {tuple(tensors[0].shape)}, "
                                  f'expected {(len(indices), *self.shape)}: one for each class '
@@ -104,23 +110,40 @@ class GradCam:
 
     def _weights(self, tensors: Sequence[torch.Tensor], indices: Sequence[int]) -> torch.Tensor:
         """Return the mean gradient of the classes' logits for each map: (N, C, 1, 1)."""
-        maps = tensors[0].requires_grad_(True)
-        # In-place operations are not allowed on a leaf, so the head gets a copy of it.
-        values = self._head.module(maps.clone(), *tensors[1:])
-        last = self._head.last
-        classes = last.out_features if last is not None else values.shape[1]
-        wrong = [index for index in indices if not 0 <= index < classes]
-        if wrong:
-            raise ValueError(f'there is no class {wrong[0]}: the network has {classes}, expected '
-                             f'0 to {classes - 1}')
-        chosen = torch.as_tensor(list(indices), device=values.device)
+        last, dense = self._head.last, self._head.dense
+        if last is not None:
+            check_classes(indices, last.out_features)
+        if last is not None and dense is not None:
+            return self._dense_weights(last, dense, tensors, indices)
+        maps, values = self._run(tensors)
         if last is not None:
             # Only the rows of the classes in question: the others would be computed for nothing.
-            total = (values * last.weight[chosen]).sum()
+            total = (values * last.weight[list(indices)]).sum()
         else:
-            total = values.gather(1, chosen[:, None]).sum()
+            check_classes(indices, values.shape[1])
+            total = values[range(len(indices)), list(indices)].sum()
         gradient, = torch.autograd.grad(total, maps)
         return gradient.mean(dim=(2, 3), keepdim=True)
+
+    def _dense_weights(self, last: nn.Linear, dense: DenseHead, tensors: Sequence[torch.Tensor],
+                       indices: Sequence[int]) -> torch.Tensor:
+        """Return the same for a head that ends in several fully-connected layers."""
+        given = dict(zip(self.taps, tensors))
+        complete = all(name in given for name in dense.taps)
+        behind = last.weight[list(indices)].detach()
+        if self._head.averaged and complete:
+            gradient = dense.gradient(behind, given)
+            return gradient[:, :, None, None] / tensors[0][0, 0].numel()  # (N, C, 1, 1)
+        maps, values = self._run(tensors)
+        gradient, = torch.autograd.grad(values, maps, dense.gradient(
+            behind, given if complete else dense.forward(values.detach())))
+        return gradient.mean(dim=(2, 3), keepdim=True)
+
+    def _run(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Run the head; returns the maps, which have a gradient now, and what came of them."""
+        maps = tensors[0].requires_grad_(True)
+        # In-place operations are not allowed on a leaf, so the head gets a copy of it.
+        return maps, self._head.module(maps.clone(), *tensors[1:1 + len(self._head.around)])
 
     def _constant(self, index: int) -> torch.Tensor:
         """Return (1, C, 1, 1) for a head whose gradient is the same for every picture."""
@@ -136,6 +159,14 @@ class GradCam:
     def _tensor(self, values: Activation) -> torch.Tensor:
         tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
         return tensor.detach().to(self._device, self._kind, copy=True)
+
+
+def check_classes(indices: Sequence[int], classes: int) -> None:
+    """Raise ValueError for a class that the network does not have."""
+    wrong = [index for index in indices if not 0 <= index < classes]
+    if wrong:
+        raise ValueError(f'there is no class {wrong[0]}: the network has {classes}, expected '
+                         f'0 to {classes - 1}')
 
 
 def weighted(maps: torch.Tensor, weights: torch.Tensor) -> np.ndarray:

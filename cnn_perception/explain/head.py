@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import fx, nn
 
+from .dense_head import dense_head, DenseHead
 from .names import is_spatial
 from .network_layers import NetworkLayers, reachable
 
@@ -19,6 +19,9 @@ PASSIVE = ('pool', 'drop', 'identity', 'flatten')
 AFFINE_MODULES = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.Conv2d, nn.BatchNorm2d, nn.Dropout,
                   nn.Flatten, nn.Identity, nn.Linear)
 AFFINE_OPERATIONS = ('adaptive_avg_pool2d', 'avg_pool2d', 'flatten', 'mean')
+# Of each map one value, where the result is a vector of as many as there were maps.
+AVERAGES = ('AdaptiveAvgPool2d', 'AvgPool2d', 'adaptive_avg_pool2d', 'avg_pool2d', 'mean')
+UNCHANGED = ('Dropout', 'Flatten', 'Identity', 'flatten')
 
 
 @dataclass(frozen=True)
@@ -26,16 +29,21 @@ class Head:
     """
     What turns activations into logits.
 
-    module: takes the activations of `taps`, in that order, and returns (N, F), which `last` turns
-    into logits; (N, K) logits where `last` is None. taps: the layer itself, and behind it those
-    whose values go around it, as a residual's input does. affine: whether all of it only adds and
-    weighs, so that its gradient is the same for every picture.
+    module: takes the activations of the layer and of `around`, in that order, and returns (N, F),
+    which `last` turns into logits; (N, K) logits where `last` is None. taps: the layer itself,
+    behind it `around`, those whose values go around it as a residual's input does, and what
+    `dense` needs. affine: whether all of it only adds and weighs, so that its gradient is the same
+    for every picture. dense: the fully-connected layers between `module` and `last`, if any.
+    averaged: whether `module` does no more than average each map.
     """
 
     module: fx.GraphModule
     last: nn.Linear | None
     taps: tuple[str, ...]
+    around: tuple[str, ...]
     affine: bool
+    dense: DenseHead | None = None
+    averaged: bool = False
 
 
 def split(layers: NetworkLayers, layer: str) -> Head:
@@ -68,12 +76,18 @@ def split(layers: NetworkLayers, layer: str) -> Head:
         end = end.all_input_nodes[0]
     else:
         last = None
+    affine = not given and all(is_affine(layers, node) for node in computed)
+    dense = None if affine or last is None else dense_head(layers, end, computed)
+    if dense is not None:
+        end = dense.entry
+    wanted = sources(end)
     for node in layers.graph_module.graph.nodes:
-        if node in computed and (last is None or node is not layers.logits):
+        if node in computed and node in wanted:
             copied[node] = graph.node_copy(node, copied.__getitem__)
     graph.output(copied[end])
-    affine = not given and all(is_affine(layers, node) for node in computed)
-    return Head(fx.GraphModule(layers.graph_module, graph).eval(), last, (layer, *around), affine)
+    return Head(fx.GraphModule(layers.graph_module, graph).eval(), last, tuple(dict.fromkeys(
+        (layer, *around, *(dense.taps if dense is not None else ())))), tuple(around), affine,
+        dense, dense is not None and averages(layers, start, end))
 
 
 def final_linear(layers: NetworkLayers) -> nn.Linear | None:
@@ -103,6 +117,39 @@ def between(start: fx.Node, end: fx.Node) -> set[fx.Node]:
             needed.add(node)
             waiting += node.all_input_nodes
     return needed
+
+
+def averages(layers: NetworkLayers, start: fx.Node, end: fx.Node) -> bool:
+    """Tell whether all between two nodes is one global average pooling and its flattening."""
+    node, pooled = end, False
+    while node is not start and len(node.all_input_nodes) == 1:
+        kind = kind_of(layers, node)
+        pooled = pooled or kind in AVERAGES
+        if kind not in (*AVERAGES, *UNCHANGED):
+            return False
+        node = node.all_input_nodes[0]
+    names = {place: name for name, place in layers.nodes.items()}
+    shapes = [layers.shapes.get(names.get(place, ''), ()) for place in (start, end)]
+    return node is start and pooled and shapes[1] == shapes[0][:1]
+
+
+def kind_of(layers: NetworkLayers, node: fx.Node) -> str:
+    """Name the type of a node's module, or its function."""
+    if node.op == 'call_module':
+        return type(layers.graph_module.get_submodule(str(node.target))).__name__
+    return getattr(node.target, '__name__', str(node.target))
+
+
+def sources(end: fx.Node) -> set[fx.Node]:
+    """Return a node and all that it depends on."""
+    found: set[fx.Node] = set()
+    waiting = [end]
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += node.all_input_nodes
+    return found
 
 
 def frontier(needed: set[fx.Node], start: fx.Node) -> tuple[set[fx.Node], list[fx.Node]]:
@@ -171,9 +218,5 @@ def find_layer(layers: NetworkLayers) -> str:
 
 def is_passive(layers: NetworkLayers, node: fx.Node) -> bool:
     """Tell whether a node only pools or passes on what its one input gives."""
-    if node.op == 'call_module':
-        part: torch.nn.Module = layers.graph_module.get_submodule(str(node.target))
-        kind = type(part).__name__
-    else:
-        kind = getattr(node.target, '__name__', str(node.target))
+    kind = kind_of(layers, node)
     return (any(word in kind.lower() for word in PASSIVE) and len(node.all_input_nodes) == 1)

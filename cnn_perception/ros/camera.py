@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import threading
+import time
 
 from cnn_perception.ros.debug_settings import FIXED_TOPICS
 from cnn_perception.ros.diagnostics import CameraStatistics
@@ -22,6 +23,8 @@ __all__ = ['Camera']
 ANSWERS = QoSProfile(depth=10)
 # A reliable writer matches every reader; one picture is enough for a viewer.
 PICTURES = QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE)
+# Seconds between two looks at who subscribes: asking for every frame costs 1 % of a fast network.
+LOOK_PERIOD = 0.1
 
 
 class Camera:
@@ -51,6 +54,8 @@ class Camera:
             Classification, f'{self._base}/classification', ANSWERS)
         self._pictures: dict[str, Publisher] = {}
         self._layers: dict[str, str] = {}
+        self._watched: set[str] = set()
+        self._looked = 0.0
         for picture in FIXED_TOPICS:
             self._create(picture)
 
@@ -72,6 +77,7 @@ class Camera:
                 if picture not in self._pictures:
                     self._create(picture)
             self._layers = dict(layers)
+            self._watched = self._watched & self._pictures.keys()
 
     def layers(self) -> dict[str, str]:
         """Return {topic: layer} of the layer topics."""
@@ -79,10 +85,13 @@ class Camera:
             return dict(self._layers)
 
     def watched(self) -> set[str]:
-        """Return the pictures that somebody subscribes to."""
+        """Return the pictures that somebody subscribed to when this was last looked at."""
         with self._lock:
-            return {picture for picture, publisher in self._pictures.items()
-                    if publisher.get_subscription_count() > 0}
+            if (now := time.monotonic()) >= self._looked + LOOK_PERIOD:
+                self._looked = now
+                self._watched = {picture for picture, publisher in self._pictures.items()
+                                 if publisher.get_subscription_count() > 0}
+            return self._watched
 
     def show(self, picture: str, rgb: np.ndarray, header: Header) -> None:
         """Publish a picture (H, W, 3) uint8 RGB, if its topic is still there."""

@@ -1,0 +1,102 @@
+"""
+The gradient of fully-connected layers from what the forward pass gave, without running them again.
+
+AlexNet and VGG end in three fully-connected layers that hold most of the network's weights, and
+reading those is what they cost. With the values before each activation tapped, the chain rule
+needs each weight matrix once, and of it only the rows of neurons that were active (Rumelhart,
+Hinton and Williams 1986; a ReLU passes no gradient where it gave 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import fx, nn
+
+from .network_layers import NetworkLayers
+
+__all__ = ['DenseHead', 'dense_head']
+
+ACTIVATIONS = (nn.ELU, nn.GELU, nn.Hardsigmoid, nn.Hardswish, nn.LeakyReLU, nn.ReLU, nn.ReLU6,
+               nn.Sigmoid, nn.SiLU, nn.Tanh)
+PASSED_OVER = (nn.Dropout, nn.Identity)
+# Picking rows out copies them, which pays where few are picked.
+FEW_ROWS = 1 / 4
+
+
+@dataclass(frozen=True)
+class DenseHead:
+    """
+    Fully-connected layers between the node `entry` and the last one, which gives the logits.
+
+    steps: linear layers and activations in the order of the forward pass; with an activation
+    comes the name of the layer whose values it was given.
+    """
+
+    entry: fx.Node
+    steps: tuple[tuple[nn.Module, str], ...]
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """Layers whose values `gradient` needs."""
+        return tuple(name for _, name in self.steps if name)
+
+    def forward(self, entering: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Compute the values of `taps`, where they were not tapped, from the entry's (N, F)."""
+        values: dict[str, torch.Tensor] = {}
+        with torch.no_grad():
+            for part, name in self.steps:
+                if name:
+                    values[name] = entering
+                entering = part(entering.clone())
+        return values
+
+    def gradient(self, behind: torch.Tensor, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """
+        Return the gradient at the entry, (N, F), for that behind the last step, (N, G).
+
+        values: (N, H) for each of `taps`.
+        """
+        for part, name in reversed(self.steps):
+            if isinstance(part, nn.Linear):
+                behind = backwards(part.weight, behind)
+            else:
+                given = values[name].detach().requires_grad_(True)
+                behind, = torch.autograd.grad(part(given.clone()), given, behind)
+        return behind
+
+
+def dense_head(layers: NetworkLayers, end: fx.Node, computed: set[fx.Node]) -> DenseHead | None:
+    """
+    Find the fully-connected layers that lead to `end`, the input of the last one.
+
+    computed: the nodes of the head. None where there are none, or something else between them.
+    """
+    names = {node: name for name, node in layers.nodes.items()}
+    steps: list[tuple[nn.Module, str]] = []
+    entry, found = end, 0
+    node = end
+    while node in computed and node.op == 'call_module' and len(node.users) == 1:
+        part = layers.graph_module.get_submodule(str(node.target))
+        source = node.all_input_nodes[0]
+        name = names.get(source, '')
+        if type(part) is nn.Linear and len(layers.shapes.get(names.get(node, ''), ())) == 1:
+            steps.append((part, ''))
+            entry, found = source, len(steps)
+        elif type(part) in ACTIVATIONS and len(layers.shapes.get(name, ())) == 1:
+            steps.append((part, name))
+        elif type(part) not in PASSED_OVER:
+            break
+        node = source
+    # What comes before the first linear layer belongs to the part before the entry.
+    return DenseHead(entry, tuple(reversed(steps[:found]))) if found else None
+
+
+def backwards(weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """Multiply (N, G) by (G, F), reading only the rows that count where those are few."""
+    active: Sequence[int] | torch.Tensor = gradient.abs().amax(dim=0).nonzero()[:, 0]
+    if len(active) <= FEW_ROWS * len(weight):
+        return gradient[:, active] @ weight[active]
+    return gradient @ weight
