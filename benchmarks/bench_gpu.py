@@ -9,12 +9,12 @@ import subprocess
 import sys
 import time
 
-from bench import close, Row, RESULTS, settings
+from bench import RESULTS, settings
 from cnn_perception.classifier import Classifier
 from cnn_perception.photographs import photograph
 import cv2
 import numpy as np
-from processes import ClassifierProcess, Listener
+from processes import ClassifierProcess, close, Listener, Row
 import rclpy
 import torch
 
@@ -108,8 +108,8 @@ def main() -> int:
     rclpy.try_shutdown()
     RESULTS.mkdir(exist_ok=True)
     Path(RESULTS / 'bench_gpu.md').write_text('\n'.join(
-        ['# make bench-gpu', '', f'- {torch.cuda.get_device_name(0)}', *settings(), '', *lines,
-         '']))
+        ['# make bench-gpu', '', f'- {torch.cuda.get_device_name(0)}', *settings(ROUNDS), '',
+         *lines, '']))
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 import json
 import os
 from pathlib import Path
@@ -14,13 +15,28 @@ import time
 
 from cnn_perception.ros.transport import image_environment
 import numpy as np
+from rcl_interfaces.srv import SetParameters
 import rclpy
+import rclpy.node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from vision_msgs.msg import Classification
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+# Images a second, as cameras send them.
+RATE = 30.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; reached None where the target is on another scale."""
+
+    what: str
+    measured: str
+    target: str
+    reached: bool | None
 
 
 def environment() -> dict[str, str]:
@@ -75,6 +91,18 @@ class ClassifierProcess(Process):
             arguments += ['-p', f'{name.replace("__", ".")}:={value}']
         super().__init__(['-m', 'cnn_perception.ros.classifier_node', '--ros-args', *arguments])
         self.ready = self.wait_for('ready in')
+
+    def enable(self, asker: rclpy.node.Node, value: bool) -> None:
+        """Have it classify, or let go of its images."""
+        client = asker.create_client(SetParameters, '/classifier/set_parameters')
+        if not client.wait_for_service(10.0):
+            raise RuntimeError('the node does not offer its parameters')
+        answer = client.call_async(SetParameters.Request(
+            parameters=[Parameter('enable', value=value).to_parameter_msg()]))
+        rclpy.spin_until_future_complete(asker, answer, timeout_sec=10.0)
+        if not answer.result().results[0].successful:
+            raise RuntimeError(answer.result().results[0].reason)
+        asker.destroy_client(client)
 
 
 class ForwardProcess:
@@ -155,3 +183,9 @@ class Listener:
     def close(self) -> None:
         """Leave the graph."""
         self.node.destroy_node()
+
+
+def close(*parts: Listener | Process | ForwardProcess) -> None:
+    """End listeners and processes."""
+    for part in parts:
+        part.close() if isinstance(part, Listener) else part.stop()

@@ -1,0 +1,130 @@
+"""The rows about time: in the node, from stamp to answer, with pictures, from the start."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+
+from diagnostic_msgs.msg import DiagnosticArray
+from processes import (
+    ClassifierProcess, close, environment, ForwardProcess, HERE, Listener, Process, RATE, Row)
+import rclpy
+from unwatched import unwatched
+
+__all__ = ['debug_cost', 'debug_unwatched', 'in_node', 'stamp_to_answer', 'start_up']
+
+
+def in_node(rounds: int, architecture: str) -> list[Row]:
+    """Compare the time from a message's arrival to its answer with the bare forward pass."""
+    forward = ForwardProcess('--architecture', architecture)
+    node = ClassifierProcess(architecture=architecture, weights=weights_of(architecture))
+    listener = Listener()
+    reports: list[DiagnosticArray] = []
+    listener.node.create_subscription(DiagnosticArray, '/diagnostics', reports.append, 10)
+    bare, whole = [], []
+    for _ in range(rounds):
+        bare.append(forward.run(RATE, 3.0)['median'])
+        reports.clear()
+        listener.run(RATE, 4.0)
+        whole.append(diagnosed(reports, 'in node median (ms)') / 1000.0)
+    close(listener, node, forward)
+    base, inside = statistics.median(bare), statistics.median(whole)
+    ratio, extra = inside / base, 1000.0 * (inside - base)
+    if base >= 0.015:
+        target, reached = 'ratio at most 1.06', ratio <= 1.06
+    elif base >= 0.004:
+        target, reached = 'ratio at most 1.15', ratio <= 1.15
+    else:
+        target, reached = 'at most +1 ms', extra <= 1.0
+    return [Row(f'in-node latency over bare forward, {architecture} ({forward.backend})',
+                f'{1000 * inside:.1f} / {1000 * base:.1f} ms: ratio {ratio:.2f}, +{extra:.1f} ms',
+                target, reached)]
+
+
+def stamp_to_answer(rounds: int, size: str, allowance: float) -> list[Row]:
+    """Measure from the image's stamp to the answer's arrival in another process."""
+    forward = ForwardProcess('--architecture', 'efficientnet_lite0', '--size', size)
+    node = ClassifierProcess()
+    listener = Listener()
+    bare, runs = [], []
+    for _ in range(rounds):
+        bare.append(forward.run(RATE, 3.0)['median'])
+        runs.append(listener.run(RATE, 5.0, size))
+    close(listener, node, forward)
+    base = statistics.median(bare)
+    median = statistics.median(run['median'] for run in runs)
+    late = statistics.median(run['late'] for run in runs)
+    sent, answers = (sum(int(run[key]) for run in runs) for key in ('sent', 'answers'))
+    extra = 1000.0 * (median - base)
+    what = f'stamp to answer in another process, {size} at 30 Hz'
+    return [Row(what, f'{1000 * median:.1f} ms = forward {1000 * base:.1f} + {extra:.1f} ms',
+                f'forward + {allowance:.0f} ms', extra <= allowance),
+            Row(f'{what}, 95 %', f'{1000 * late:.1f} ms = {late / median:.2f} medians',
+                'under 2 medians', late < 2 * median),
+            Row(f'{what}, lost', f'{sent - answers} of {sent}', '0', sent == answers)]
+
+
+def start_up(rounds: int) -> list[Row]:
+    """Measure from the start of the process to the first answer."""
+    times = []
+    for _ in range(rounds):
+        listener = Listener()
+        sender = subprocess.Popen(
+            [sys.executable, str(HERE / 'sender.py'), '--rate', '30', '--seconds', '1'],
+            env=environment(), stdout=subprocess.DEVNULL)
+        node = Process(['-m', 'cnn_perception.ros.classifier_node'])
+        while not listener.arrivals:
+            if time.monotonic() > node.started + 60.0:
+                raise RuntimeError('no answer within a minute of the start')
+            rclpy.spin_once(listener.node, timeout_sec=0.05)
+        # The sender waits half a second after it has found the node.
+        times.append(listener.arrivals[0] - node.started - 0.5)
+        sender.wait()
+        close(listener, node)
+    median = statistics.median(times)
+    return [Row('start to first answer, efficientnet_lite0', f'{median:.1f} s', 'at most 5 s',
+                median <= 5.0)]
+
+
+def debug_cost(rounds: int) -> list[Row]:
+    """Compare the latency with and without four watched layers, ResNet-18."""
+    layers = ['relu', 'layer1.1.relu_1', 'layer2.1.relu_1', 'layer4.1.relu_1']
+    node = ClassifierProcess(architecture='resnet18', weights='none', debug__rate=10.0,
+                             debug__layers=f'[{", ".join(layers)}]')
+    plain, watched = [], []
+    for _ in range(rounds):
+        listener = Listener()
+        plain.append(listener.run(15.0, 4.0)['median'])
+        close(listener)
+        listener = Listener()
+        listener.watch([f'/classifier/debug/{layer.replace(".", "_")}' for layer in layers])
+        listener.run(15.0, 2.0)
+        watched.append(listener.run(15.0, 4.0)['median'])
+        close(listener)
+    close(node)
+    base, seen = statistics.median(plain), statistics.median(watched)
+    return [Row('four layers of ResNet-18 watched, latency over unwatched',
+                f'{1000 * seen:.1f} / {1000 * base:.1f} ms: {seen / base:.2f}', 'at most 1.4',
+                seen <= 1.4 * base)]
+
+
+def debug_unwatched(rounds: int) -> list[Row]:
+    """Compare a node that has debug pictures nobody watches with one that has none."""
+    slower, busier = unwatched('mobilenet_v3_small', 1000 * rounds)
+    return [Row(f'nobody watches, mobilenet_v3_small: {what} over that without debug pictures',
+                f'{ratio:.3f}', 'at most 1.02', ratio <= 1.02)
+            for what, ratio in (('latency', slower), ('CPU time', busier))]
+
+
+def weights_of(architecture: str) -> str:
+    """Real weights where they come with a package; time does not depend on them."""
+    return 'default' if architecture == 'efficientnet_lite0' else 'none'
+
+
+def diagnosed(reports: list[DiagnosticArray], key: str) -> float:
+    """Return a number that the node's last report holds."""
+    values = [float(entry.value) for report in reports for status in report.status
+              for entry in status.values if entry.key == key]
+    return values[-1] if values else float('nan')

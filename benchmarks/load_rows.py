@@ -1,0 +1,108 @@
+"""The rows about work: against the node that everybody writes, overload, eight cameras."""
+
+from __future__ import annotations
+
+from pathlib import Path
+import statistics
+
+from processes import (
+    ClassifierProcess, close, ForwardProcess, HERE, Listener, Process, RATE, Row)
+
+__all__ = ['against_plain', 'eight_cameras', 'overload']
+
+
+def against_plain(rounds: int) -> list[Row]:
+    """Compare with the node that everybody writes, with as many frames as it can take."""
+    precisions = ['float32', 'bfloat16'] if has_bfloat16() else ['float32']
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in ['plain', *precisions]}
+    for _ in range(rounds):
+        for name, runs in results.items():
+            if name == 'plain':
+                node = Process([str(HERE / 'plain_node.py')])
+                node.wait_for('ready in')
+            else:
+                node = ClassifierProcess(architecture='resnet18', weights='none', precision=name)
+            listener = Listener()
+            slow = listener.run(RATE, 4.0)
+            fast = listener.run(200.0, 4.0)
+            runs.append({'latency': slow['median'], 'rate': fast['rate']})
+            close(listener, node)
+    medians = {name: {key: statistics.median(run[key] for run in runs)
+                      for key in ('latency', 'rate')} for name, runs in results.items()}
+    plain, rows = medians['plain'], []
+    for name in precisions:
+        ours = medians[name]
+        faster, lower = ours['rate'] / plain['rate'], plain['latency'] / ours['latency']
+        rows += [Row(f'frames a second against the plain node, ResNet-18 in {name}',
+                     f'{ours["rate"]:.0f} / {plain["rate"]:.0f}: {faster:.1f} times',
+                     'at least 2.5 times', faster >= 2.5),
+                 Row(f'latency at 30 Hz against the plain node, ResNet-18 in {name}',
+                     f'{1000 * ours["latency"]:.1f} / {1000 * plain["latency"]:.1f} ms: '
+                     f'{lower:.1f} times lower', 'at least 2.5 times', lower >= 2.5)]
+    return rows
+
+
+def beside_senders(rounds: int, forward: ForwardProcess, node: ClassifierProcess,
+                   listener: Listener, rate: float, topics: list[str]
+                   ) -> tuple[list[dict[str, float]], ...]:
+    """Run the node, and in turns a bare loop beside the same senders; returns (ours, bare)."""
+    ours, bare = [], []
+    for _ in range(rounds + 1):
+        ours.append(listener.run(rate, 4.0, topics=topics))
+        # The same sender needs somebody to send to, while the node takes nothing.
+        node.enable(listener.node, False)
+        drain = Process([str(HERE / 'drain.py'), *topics])
+        drain.wait_for('draining')
+        forward.begin(0.0, 4.0)
+        listener.run(rate, 4.0, topics=topics)
+        bare.append(forward.result())
+        drain.stop()
+        node.enable(listener.node, True)
+    return ours[1:], bare[1:]
+
+
+def overload(rounds: int) -> list[Row]:
+    """Send four times what the network can do; compare with a bare loop beside that sender."""
+    forward = ForwardProcess('--architecture', 'resnet18')
+    rate = 4.0 * forward.run(0.0, 3.0)['rate']
+    node = ClassifierProcess(architecture='resnet18', weights='none')
+    listener = Listener()
+    listener.run(rate, 3.0)
+    before = node.resident()
+    ours, bare = beside_senders(rounds, forward, node, listener, rate, ['image'])
+    growth = (node.resident() - before) / 2 ** 20
+    close(listener, node, forward)
+    achieved = statistics.median(run['rate'] for run in ours)
+    possible = statistics.median(run['rate'] for run in bare)
+    latency = statistics.median(run['median'] for run in ours)
+    one = statistics.median(run['median'] for run in bare)
+    return [Row(f'overload, {rate:.0f} Hz of 640x480: rate over a bare loop beside it',
+                f'{achieved:.0f} / {possible:.0f} Hz: {achieved / possible:.2f}', 'at least 0.90',
+                achieved >= 0.9 * possible),
+            Row('overload: latency', f'{1000 * latency:.1f} ms = {latency / one:.1f} forwards',
+                'under 2 forwards', latency < 2 * one),
+            Row('overload: memory over the run', f'{growth:+.1f} MiB', 'flat (under 20 MiB)',
+                growth < 20)]
+
+
+def eight_cameras(rounds: int) -> list[Row]:
+    """Compare eight cameras in one node with the bare forward pass of batches of eight."""
+    names = [f'c{number}' for number in range(8)]
+    forward = ForwardProcess('--architecture', 'resnet18', '--batch', '8')
+    node = ClassifierProcess(architecture='resnet18', weights='none',
+                             cameras=f'[{", ".join(names)}]')
+    listener = Listener([f'/classifier/{name}/classification' for name in names])
+    ours, bare = beside_senders(rounds, forward, node, listener, 60.0,
+                                [f'{name}/image' for name in names])
+    close(listener, node, forward)
+    achieved = statistics.median(run['rate'] for run in ours)
+    possible = 8 * statistics.median(run['rate'] for run in bare)
+    return [Row('eight cameras 640x480: total rate over batched bare forward beside the same '
+                'senders', f'{achieved:.0f} / {possible:.0f} Hz: {achieved / possible:.2f}',
+                'at least 0.90', achieved >= 0.9 * possible)]
+
+
+def has_bfloat16() -> bool:
+    """Tell whether this processor computes in bfloat16."""
+    flags = Path('/proc/cpuinfo').read_text().split()
+    return 'avx512_bf16' in flags or 'amx_bf16' in flags
