@@ -6,7 +6,7 @@ from pathlib import Path
 import statistics
 
 from processes import (
-    ClassifierProcess, close, ForwardProcess, HERE, Listener, Process, RATE, Row)
+    ClassifierProcess, close, ForwardProcess, HERE, Listener, Process, RATE, Row, silenced)
 
 __all__ = ['against_plain', 'eight_cameras', 'overload']
 
@@ -25,20 +25,24 @@ def against_plain(rounds: int) -> list[Row]:
             listener = Listener()
             slow = listener.run(RATE, 4.0)
             fast = listener.run(200.0, 4.0)
-            runs.append({'latency': slow['median'], 'rate': fast['rate']})
+            runs.append({'latency': slow['median'], 'busy': fast['median'],
+                         'rate': fast['rate']})
             close(listener, node)
     medians = {name: {key: statistics.median(run[key] for run in runs)
-                      for key in ('latency', 'rate')} for name, runs in results.items()}
+                      for key in ('latency', 'busy', 'rate')} for name, runs in results.items()}
     plain, rows = medians['plain'], []
     for name in precisions:
         ours = medians[name]
-        faster, lower = ours['rate'] / plain['rate'], plain['latency'] / ours['latency']
-        rows += [Row(f'frames a second against the plain node, ResNet-18 in {name}',
-                     f'{ours["rate"]:.0f} / {plain["rate"]:.0f}: {faster:.1f} times',
-                     'at least 2.5 times', faster >= 2.5),
-                 Row(f'latency at 30 Hz against the plain node, ResNet-18 in {name}',
-                     f'{1000 * ours["latency"]:.1f} / {1000 * plain["latency"]:.1f} ms: '
-                     f'{lower:.1f} times lower', 'at least 2.5 times', lower >= 2.5)]
+        faster = ours['rate'] / plain['rate']
+        rows.append(Row(f'frames a second against the plain node, ResNet-18 in {name}',
+                        f'{ours["rate"]:.0f} / {plain["rate"]:.0f}: {faster:.1f} times',
+                        'at least 2.5 times', faster >= 2.5))
+        for what, key in (('200 Hz (the same run)', 'busy'),
+                          ('30 Hz', 'latency')):
+            lower = plain[key] / ours[key]
+            rows.append(Row(f'latency at {what}, against the plain node, ResNet-18 in {name}',
+                            f'{1000 * ours[key]:.1f} / {1000 * plain[key]:.1f} ms: '
+                            f'{lower:.1f} times lower', 'at least 2.5 times', lower >= 2.5))
     return rows
 
 
@@ -49,15 +53,10 @@ def beside_senders(rounds: int, forward: ForwardProcess, node: ClassifierProcess
     ours, bare = [], []
     for _ in range(rounds + 1):
         ours.append(listener.run(rate, 4.0, topics=topics))
-        # The same sender needs somebody to send to, while the node takes nothing.
-        node.enable(listener.node, False)
-        drain = Process([str(HERE / 'drain.py'), *topics])
-        drain.wait_for('draining')
-        forward.begin(0.0, 4.0)
-        listener.run(rate, 4.0, topics=topics)
-        bare.append(forward.result())
-        drain.stop()
-        node.enable(listener.node, True)
+        with silenced(node, listener.node, topics):
+            forward.begin(0.0, 4.0)
+            listener.run(rate, 4.0, topics=topics)
+            bare.append(forward.result())
     return ours[1:], bare[1:]
 
 

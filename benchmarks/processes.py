@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 from dataclasses import dataclass
 import json
 import os
@@ -183,6 +184,20 @@ class Listener:
     def close(self) -> None:
         """Leave the graph."""
         self.node.destroy_node()
+
+
+@contextlib.contextmanager
+def silenced(node: ClassifierProcess, asker: rclpy.node.Node, topics: Sequence[str]
+             ) -> Iterator[None]:
+    """Have the node take nothing, while somebody else takes what the same sender sends."""
+    node.enable(asker, False)
+    drain = Process([str(HERE / 'drain.py'), *topics])
+    drain.wait_for('draining')
+    try:
+        yield
+    finally:
+        drain.stop()
+        node.enable(asker, True)
 
 
 def close(*parts: Listener | Process | ForwardProcess) -> None:

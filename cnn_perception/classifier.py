@@ -41,12 +41,13 @@ class Prediction:
         """Return the k best classes whose score is at least `threshold`, best first."""
         if k < 1:
             raise ValueError(f'k is {k}, expected at least 1')
-        k = min(k, len(self.scores))
-        best = np.argpartition(-self.scores, k - 1)[:k]
+        rest = max(0, len(self.scores) - k)
+        best = self.scores.argpartition(rest)[rest:]
         # Equal scores keep the order of their indices, so that answers are repeatable.
-        best = best[np.lexsort((best, -self.scores[best]))]
-        return tuple(ClassScore(int(index), self.labels[index], float(self.scores[index]))
-                     for index in best if self.scores[index] >= threshold)
+        pairs = sorted(zip(self.scores[best].tolist(), best.tolist()),
+                       key=lambda pair: (-pair[0], pair[1]))
+        return tuple(ClassScore(index, self.labels[index], score)
+                     for score, index in pairs if score >= threshold)
 
 
 class Classifier:
@@ -131,8 +132,10 @@ class Classifier:
 
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Turn (N, K) float32 logits into probabilities; NumPy is called faster than torch."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    powers = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
+    np.exp(powers, out=powers)
+    powers /= np.add.reduce(powers, axis=1, keepdims=True)
+    return powers
 
 
 def check_frame(index: int, frame: np.ndarray) -> None:

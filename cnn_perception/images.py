@@ -158,11 +158,12 @@ def decode(data: Any, *, height: int, width: int, encoding: str, step: int,
         raise ImageError(
             f'{encoding} image of {width} x {height} with step {step}: the buffer holds '
             f'{flat.size} bytes, {rows * step} are expected ({rows} rows of {step})')
-    order: Literal['<', '>'] = '>' if is_bigendian else '<'
-    dtype = np.dtype(spec.dtype)
-    pixels = flat.reshape(rows, step)[:, :row].view(dtype.newbyteorder(order))
-    # OpenCV reads native byte order at aligned addresses only; an odd step gives neither.
-    pixels = np.require(pixels, dtype, 'A')
+    pixels = flat.reshape(rows, step)[:, :row]
+    if spec.dtype != 'uint8':
+        order: Literal['<', '>'] = '>' if is_bigendian else '<'
+        dtype = np.dtype(spec.dtype)
+        # OpenCV reads native byte order at aligned addresses only; an odd step gives neither.
+        pixels = np.require(pixels.view(dtype.newbyteorder(order)), dtype, 'A')
     if spec.channels > 1:
         pixels = pixels.reshape(rows, width, spec.channels)
     return _convert(spec, pixels, f'{encoding} image of {width} x {height}')

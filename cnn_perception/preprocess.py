@@ -160,7 +160,7 @@ class Preprocessor:
             pictures = torch.from_numpy(batch).permute(0, 3, 1, 2)  # (N, 3, h, w)
         else:
             pictures = torch.cat([self._crop(self._resize(
-                as_tensor(frame).to(self.device).permute(2, 0, 1)[None]))  # (1, 3, H, W)
+                as_tensor(frame).to(self.device)[None].permute(0, 3, 1, 2)))  # (1, 3, H, W)
                 for frame in frames]).to(torch.uint8)
         if self.preprocessing.channels == 1:
             with one_torch_thread():
@@ -175,8 +175,10 @@ class Preprocessor:
         if covers and size != frame.shape[:2] and settings.interpolation in KERNELS:
             return resampled_crop(frame, size, settings.crop, settings.interpolation)
         with one_torch_thread():
-            picture = as_tensor(np.ascontiguousarray(frame)).permute(2, 0, 1)[None]  # (1, 3, H, W)
-            return self._crop(self._resize(picture))[0].permute(1, 2, 0).numpy()
+            # The first axis added first: its stride is then one by which torch sees channels last.
+            picture = as_tensor(np.ascontiguousarray(frame))[None]  # (1, H, W, 3)
+            return self._crop(self._resize(
+                picture.permute(0, 3, 1, 2)))[0].permute(1, 2, 0).numpy()
 
     def levels(self, pictures: torch.Tensor) -> torch.Tensor:
         """Turn (N, 3, H, W) uint8 on the device into (N, C, h, w) float32 from 0 to 255."""

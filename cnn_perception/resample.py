@@ -9,6 +9,7 @@ the kernels begin at the picture's own edge and want whole rows in one piece.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -19,8 +20,9 @@ import torch
 
 __all__ = ['as_tensor', 'KERNELS', 'resampled_crop']
 
-KERNELS = {'bilinear': torch.ops.aten._upsample_bilinear2d_aa.default,
-           'bicubic': torch.ops.aten._upsample_bicubic2d_aa.default}
+# As torch.nn.functional.interpolate calls them, but told the scales themselves.
+KERNELS: dict[str, Callable[..., torch.Tensor]] = {
+    mode: getattr(torch._C._nn, f'_upsample_{mode}2d_aa') for mode in ('bilinear', 'bicubic')}
 # Source pixels on each side of an output pixel's centre that reach it, in pixels of the output.
 SUPPORT = {'bilinear': 1, 'bicubic': 2}
 
@@ -68,7 +70,8 @@ def resampled_crop(frame: np.ndarray, resized: tuple[int, int], crop: tuple[int,
     window = window_of(frame.shape[:2], resized, crop, SUPPORT[interpolation])
     # Views are NumPy's, which are made faster, and the kernels run in the calling thread alone.
     rows = np.ascontiguousarray(frame[window.rows[0]:window.rows[1]])
-    source = as_tensor(rows.transpose(2, 0, 1)[None])  # (1, 3, rows, W)
+    # Reshaped, as an axis made by None has no stride: torch would not see that channels come last.
+    source = as_tensor(rows.reshape(1, *rows.shape).transpose(0, 3, 1, 2))  # (1, 3, rows, W)
     pictures = KERNELS[interpolation](source, window.size, False, *window.scales)  # (1, 3, h, w)
     return pictures.numpy()[0].transpose(1, 2, 0)[
         window.top:window.top + crop[0], window.left:window.left + crop[1]]

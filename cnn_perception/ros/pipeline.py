@@ -91,7 +91,7 @@ class Pipeline:
                 settings: Mapping[str, Any]) -> None:
         top = prediction.top(settings['top_k'], settings['score_threshold'])
         frame.camera.answer(classification(top, frame.header, settings['class_id_format']))
+        in_node = (time.monotonic_ns() - frame.arrival) * 1e-9
         stamp = Time.from_msg(frame.header.stamp, clock_type=self._clock.clock_type)
         latency = (self._clock.now() - stamp).nanoseconds * 1e-9 if stamp.nanoseconds else 0.0
-        in_node = (time.monotonic_ns() - frame.arrival) * 1e-9
         frame.camera.statistics.answered(latency, in_node, duration)
