@@ -19,6 +19,7 @@ import sys
 
 from latency_rows import debug_cost, debug_unwatched, in_node, start_up, stamp_to_answer
 from load_rows import against_plain, eight_cameras, overload
+from picture_rows import class_activation, mosaic
 from processes import HERE, Row
 import rclpy
 
@@ -38,6 +39,8 @@ ROWS: dict[str, Callable[[int], list[Row]]] = {
     'start_up': start_up,
     'debug': debug_cost,
     'unwatched': debug_unwatched,
+    'mosaic': mosaic,
+    'cam': class_activation,
 }
 
 

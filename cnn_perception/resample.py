@@ -49,9 +49,8 @@ class Shared:
     def __init__(self, array: np.ndarray) -> None:
         """Keep the array alive for as long as its memory is used."""
         self._array = array
-        address, _ = array.__array_interface__['data']
-        self.__array_interface__: dict[str, Any] = {
-            **array.__array_interface__, 'data': (address, False)}
+        self.__array_interface__: dict[str, Any] = array.__array_interface__
+        self.__array_interface__['data'] = (self.__array_interface__['data'][0], False)
 
 
 def as_tensor(frame: np.ndarray) -> torch.Tensor:

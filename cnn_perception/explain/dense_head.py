@@ -9,7 +9,7 @@ Hinton and Williams 1986; a ReLU passes no gradient where it gave 0).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -22,8 +22,11 @@ __all__ = ['DenseHead', 'dense_head']
 ACTIVATIONS = (nn.ELU, nn.GELU, nn.Hardsigmoid, nn.Hardswish, nn.LeakyReLU, nn.ReLU, nn.ReLU6,
                nn.Sigmoid, nn.SiLU, nn.Tanh)
 PASSED_OVER = (nn.Dropout, nn.Identity)
-# Picking rows out copies them, which pays where few are picked.
-FEW_ROWS = 1 / 4
+# What autograd calls for them: setting it up takes longer than these.
+DERIVATIVES: dict[type, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    nn.Hardswish: torch.ops.aten.hardswish_backward.default,
+    nn.ReLU: lambda behind, given: torch.ops.aten.threshold_backward.default(behind, given, 0),
+    nn.SiLU: torch.ops.aten.silu_backward.default}
 
 
 @dataclass(frozen=True)
@@ -61,10 +64,13 @@ class DenseHead:
         """
         for part, name in reversed(self.steps):
             if isinstance(part, nn.Linear):
-                behind = backwards(part.weight, behind)
+                behind = backwards(part.weight.detach(), behind)
+            elif type(part) in DERIVATIVES:
+                behind = DERIVATIVES[type(part)](behind, values[name].detach())
             else:
-                given = values[name].detach().requires_grad_(True)
-                behind, = torch.autograd.grad(part(given.clone()), given, behind)
+                with torch.inference_mode(False), torch.enable_grad():
+                    given = values[name].clone().requires_grad_(True)
+                    behind, = torch.autograd.grad(part(given.clone()), given, behind)
         return behind
 
 
@@ -95,8 +101,11 @@ def dense_head(layers: NetworkLayers, end: fx.Node, computed: set[fx.Node]) -> D
 
 
 def backwards(weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """Multiply (N, G) by (G, F), reading only the rows that count where those are few."""
-    active: Sequence[int] | torch.Tensor = gradient.abs().amax(dim=0).nonzero()[:, 0]
-    if len(active) <= FEW_ROWS * len(weight):
-        return gradient[:, active] @ weight[active]
-    return gradient @ weight
+    """Multiply (N, G) by (G, F), reading only the rows of (G, F) that count."""
+    if weight.device.type != 'cpu' or weight.dtype != torch.float32:
+        return gradient @ weight
+    pictures, rows = gradient.nonzero(as_tuple=True)
+    begins = torch.searchsorted(pictures, torch.arange(len(gradient)))
+    # Rows are read where they lie, on this thread alone; picking them out would copy them.
+    return nn.functional.embedding_bag(rows, weight, begins, mode='sum',
+                                       per_sample_weights=gradient[pictures, rows])

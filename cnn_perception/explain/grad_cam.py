@@ -12,9 +12,12 @@ activation that the forward pass gave anyway.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+import contextlib
 
 from cnn_perception.classifier import Classifier
+from cnn_perception.processor import one_torch_thread
+from cnn_perception.resample import as_tensor
 import numpy as np
 import torch
 from torch import nn
@@ -56,7 +59,7 @@ class GradCam:
             raise ValueError(f"layer '{self.layer}' is {size}, without rows and columns: a class "
                              'activation map needs channels x height x width')
         self._head = split(layers, self.layer)
-        self._kept: dict[int, torch.Tensor] = {}
+        self._kept: dict[int, np.ndarray] = {}
         self._device = layers.device
         # A module that a backend keeps in half precision takes nothing else.
         self._kind = next((part.dtype for part in layers.module.parameters()
@@ -94,71 +97,83 @@ class GradCam:
         if missing:
             raise ValueError(f"the activation of {', '.join(missing)} is missing: tap all of "
                              f"GradCam.taps ({', '.join(self.taps)}) and give the mapping")
-        # Tensors made outside of inference mode are ordinary ones that can have a gradient.
-        with torch.inference_mode(False), torch.enable_grad():
-            tensors = [self._tensor(given[name]) for name in (
-                self.taps if all(name in given for name in self.taps) else needed)]
-            if tuple(tensors[0].shape[1:]) != self.shape or len(tensors[0]) != len(indices):
-                raise ValueError(f"activation of '{self.layer}' is {tuple(tensors[0].shape)}, "
-                                 f'expected {(len(indices), *self.shape)}: one for each class '
-                                 'index')
-            if self._head.affine:
-                weights = torch.cat([self._constant(index) for index in indices])
-            else:
-                weights = self._weights(tensors, indices)
-        return weighted(tensors[0].detach(), weights)
+        shape = tuple(given[self.layer].shape)
+        if shape[1:] != self.shape or shape[0] != len(indices):
+            raise ValueError(f"activation of '{self.layer}' is {shape}, expected "
+                             f'{(len(indices), *self.shape)}: one for each class index')
+        if self._head.affine:
+            weights = np.concatenate([self._constant(index) for index in indices])
+        else:
+            weights = self._weights(given, indices)
+        return weighted(as_array(given[self.layer]), weights)
 
-    def _weights(self, tensors: Sequence[torch.Tensor], indices: Sequence[int]) -> torch.Tensor:
-        """Return the mean gradient of the classes' logits for each map: (N, C, 1, 1)."""
+    def _weights(self, given: Mapping[str, Activation], indices: Sequence[int]) -> np.ndarray:
+        """Return the mean gradient of the classes' logits for each map: (N, C) float32."""
         last, dense = self._head.last, self._head.dense
         if last is not None:
             check_classes(indices, last.out_features)
-        if last is not None and dense is not None:
-            return self._dense_weights(last, dense, tensors, indices)
-        maps, values = self._run(tensors)
-        if last is not None:
-            # Only the rows of the classes in question: the others would be computed for nothing.
-            total = (values * last.weight[list(indices)]).sum()
+        if last is None or dense is None:
+            gradient = self._gradient(given, indices)
         else:
-            check_classes(indices, values.shape[1])
-            total = values[range(len(indices)), list(indices)].sum()
-        gradient, = torch.autograd.grad(total, maps)
-        return gradient.mean(dim=(2, 3), keepdim=True)
+            gradient = self._dense_gradient(dense, last.weight.detach()[list(indices)], given)
+        return gradient.detach().float().cpu().numpy() / (self.shape[1] * self.shape[2])
 
-    def _dense_weights(self, last: nn.Linear, dense: DenseHead, tensors: Sequence[torch.Tensor],
-                       indices: Sequence[int]) -> torch.Tensor:
-        """Return the same for a head that ends in several fully-connected layers."""
-        given = dict(zip(self.taps, tensors))
+    def _gradient(self, given: Mapping[str, Activation], indices: Sequence[int]) -> torch.Tensor:
+        """Return (N, C), summed over each map, by running the head with a gradient."""
+        with gradients():
+            maps, values = self._run(given)
+            last = self._head.last
+            if last is not None:
+                # Only the rows of the classes in question, the others would be for nothing.
+                total = (values * last.weight[list(indices)]).sum()
+            else:
+                check_classes(indices, values.shape[1])
+                total = values[range(len(indices)), list(indices)].sum()
+            gradient, = torch.autograd.grad(total, maps)
+            return gradient.sum(dim=(2, 3))
+
+    def _dense_gradient(self, dense: DenseHead, behind: torch.Tensor,
+                        given: Mapping[str, Activation]) -> torch.Tensor:
+        """Return (N, C) from the last layer's rows (N, G), where others like it precede it."""
         complete = all(name in given for name in dense.taps)
-        behind = last.weight[list(indices)].detach()
+        known = {name: self._tensor(given[name]) for name in dense.taps} if complete else {}
         if self._head.averaged and complete:
-            gradient = dense.gradient(behind, given)
-            return gradient[:, :, None, None] / tensors[0][0, 0].numel()  # (N, C, 1, 1)
-        maps, values = self._run(tensors)
-        gradient, = torch.autograd.grad(values, maps, dense.gradient(
-            behind, given if complete else dense.forward(values.detach())))
-        return gradient.mean(dim=(2, 3), keepdim=True)
+            return dense.gradient(behind, known)
+        with gradients():
+            maps, values = self._run(given)
+            gradient, = torch.autograd.grad(values, maps, dense.gradient(
+                behind, known if complete else dense.forward(values.detach())))
+            return gradient.sum(dim=(2, 3))
 
-    def _run(self, tensors: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _run(self, given: Mapping[str, Activation]) -> tuple[torch.Tensor, torch.Tensor]:
         """Run the head; returns the maps, which have a gradient now, and what came of them."""
-        maps = tensors[0].requires_grad_(True)
+        maps, *around = (self._tensor(given[name], copy=True)
+                         for name in (self.layer, *self._head.around))
+        maps.requires_grad_(True)
         # In-place operations are not allowed on a leaf, so the head gets a copy of it.
-        return maps, self._head.module(maps.clone(), *tensors[1:1 + len(self._head.around)])
+        return maps, self._head.module(maps.clone(), *around)
 
-    def _constant(self, index: int) -> torch.Tensor:
-        """Return (1, C, 1, 1) for a head whose gradient is the same for every picture."""
+    def _constant(self, index: int) -> np.ndarray:
+        """Return (1, C) for a head whose gradient is the same for every picture."""
         weights = self._kept.get(index)
         if weights is None:
-            zeros = torch.zeros((1, *self.shape), device=self._device, dtype=self._kind)
-            weights = self._weights([zeros], [index])
+            weights = self._weights({self.layer: np.zeros((1, *self.shape), np.float32)}, [index])
             if len(self._kept) >= KEPT:
                 self._kept.clear()
             self._kept[index] = weights
         return weights
 
-    def _tensor(self, values: Activation) -> torch.Tensor:
-        tensor = torch.from_numpy(values) if isinstance(values, np.ndarray) else values
-        return tensor.detach().to(self._device, self._kind, copy=True)
+    def _tensor(self, values: Activation, *, copy: bool = False) -> torch.Tensor:
+        tensor = as_tensor(values) if isinstance(values, np.ndarray) else values.detach()
+        return tensor.to(self._device, self._kind, copy=copy)
+
+
+@contextlib.contextmanager
+def gradients() -> Iterator[None]:
+    """Let gradients be computed, in whatever mode the caller is, on this thread alone."""
+    # Tensors made outside of inference mode are ordinary ones that can have a gradient.
+    with one_torch_thread(), torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 def check_classes(indices: Sequence[int], classes: int) -> None:
@@ -169,8 +184,18 @@ def check_classes(indices: Sequence[int], classes: int) -> None:
                          f'0 to {classes - 1}')
 
 
-def weighted(maps: torch.Tensor, weights: torch.Tensor) -> np.ndarray:
-    """Weigh maps (N, C, h, w) by (N, C, 1, 1) and add up: (N, h, w) float32 in [0, 1]."""
-    heat = (weights * maps).sum(dim=1).float().relu().nan_to_num(nan=0.0)
-    highest = heat.amax(dim=(1, 2), keepdim=True)
-    return (heat / highest.where(highest > 0, torch.ones_like(highest))).cpu().numpy()
+def weighted(maps: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Weigh maps (N, C, h, w) by (N, C) and add up: (N, h, w) float32 in [0, 1]."""
+    # Not a matrix product, for which NumPy's library would wake threads of its own.
+    heat = np.einsum('nchw,nc->nhw', maps, weights)
+    # What is no number counts as 0, what is infinite as the largest.
+    heat = np.fmin(np.fmax(heat, 0.0), np.finfo(np.float32).max)
+    highest = heat.max(axis=(1, 2), keepdims=True)
+    return heat / np.where(highest > 0.0, highest, 1.0)
+
+
+def as_array(values: Activation) -> np.ndarray:
+    """Return an activation as float32 in the computer's memory."""
+    if isinstance(values, torch.Tensor):
+        values = values.detach().float().cpu().numpy()
+    return values.astype(np.float32, copy=False)
