@@ -44,9 +44,13 @@ class DebugSettings:
     rate: float
     overlay_classes: int
 
-    def mosaic_options(self) -> dict[str, Any]:
-        """Return the keyword arguments of `rendering.mosaic`."""
-        return {'channels': self.channels, 'count': self.count, 'normalize': self.normalize,
+    def mosaic_options(self, size: int) -> dict[str, Any]:
+        """Return the keyword arguments of `rendering.mosaic` for a layer of `size` channels."""
+        channels = self.channels
+        if isinstance(channels, tuple):
+            # One list serves all layers, of which the earlier ones have fewer channels.
+            channels = tuple(channel for channel in channels if channel < size) or channels
+        return {'channels': channels, 'count': self.count, 'normalize': self.normalize,
                 'colormap': self.colormap, 'scale': self.scale, 'labels': self.labels}
 
 

@@ -191,17 +191,19 @@ class Pictures:
     def _overlay(self, drawing: Drawing, settings: DebugSettings) -> np.ndarray:
         top = drawing.prediction.top(settings.overlay_classes)
         network = self._layers.classifier.network
-        caption = f'{network.architecture}   {1000.0 * drawing.duration:.1f} ms'
-        return rendering.overlay(drawing.rgb, [(entry.name, entry.score) for entry in top],
-                                 caption)
+        return rendering.overlay(
+            drawing.rgb, [(entry.name, entry.score) for entry in top],
+            f'{network.architecture}   {1000.0 * drawing.duration:.1f} ms')
 
     def _mosaic(self, drawing: Drawing, settings: DebugSettings, layer: str,
                 **options: Any) -> np.ndarray | None:
         activation = drawing.prediction.activations.get(layer)
         if activation is None:
             return None
-        return rendering.mosaic(activation, caption=layer,
-                                **{**settings.mosaic_options(), **options})
+        options = {**settings.mosaic_options(len(activation)), **options}
+        if options['channels'] != settings.channels:
+            self._warn(f"'{layer}' has {len(activation)} channels: not all of debug.channels")
+        return rendering.mosaic(activation, caption=layer, **options)
 
     def _cam(self, drawing: Drawing, settings: DebugSettings) -> np.ndarray | None:
         activations = drawing.prediction.activations

@@ -188,6 +188,18 @@ def test_settings_take_effect_while_it_runs(defaults, camera, reference):
     assert np.abs(shown.astype(int) - expected).mean() < 1
 
 
+def test_channels_that_a_layer_lacks_are_left_out(defaults, camera, reference):
+    [prediction] = reference.predict([photograph('cat')], ['conv_stem'])
+    assert len(prediction.activations['conv_stem']) == 32
+    assert defaults.set_parameter('debug.layers', ['conv_stem']).successful
+    assert defaults.set_parameter('debug.channels', '31, 32, 5, 400').successful
+    shown = to_rgb(picture_of(defaults, camera, 'conv_stem'))
+    expected = rendering.mosaic(
+        prediction.activations['conv_stem'], channels=(31, 5), caption='conv_stem')
+    assert shown.shape == expected.shape
+    assert np.abs(shown.astype(int) - expected).mean() < 1
+
+
 def test_rate_limits_pictures_but_not_answers(defaults, camera):
     assert defaults.set_parameter('debug.rate', 2.0).successful
     answers = defaults.listen(Classification, 'classifier/classification')
