@@ -25,8 +25,9 @@ import time
 from cnn_perception import photographs
 from cnn_perception.backends import choose, names, refusal, Settings
 from cnn_perception.backends.base import Backend
-from cnn_perception.processor import physical_cores
+from cnn_perception.classifier import softmax
 from cnn_perception.devices import resolve_device
+from cnn_perception.processor import physical_cores
 from cnn_perception.weights import load_network, Network
 import numpy as np
 import torch
@@ -89,9 +90,9 @@ def compare(architecture: str, device: torch.device, rounds: int, with_compile: 
 def difference(backend: Backend, reference: Backend) -> float:
     """Return the largest difference of a probability from the reference on the photographs."""
     pictures = [photographs.photograph(name) for name in photographs.NAMES]
-    scores = [engine.forward(engine.prepare(pictures))[0].softmax(dim=1)
+    scores = [softmax(engine.forward(engine.prepare(pictures))[0])
               for engine in (backend, reference)]
-    return float((scores[0] - scores[1]).abs().max())
+    return float(np.abs(scores[0] - scores[1]).max())
 
 
 def starts(device: str, rounds: int) -> list[str]:

@@ -122,11 +122,10 @@ class Classifier:
         if not len(frames):
             return []
         logits, activations = self.backend.forward(self.backend.prepare(frames), tuple(taps))
-        scores = softmax(logits.numpy())
+        scores = softmax(logits)
         scores.flags.writeable = False
-        tapped = {name: values.numpy() for name, values in activations.items()}
         return [Prediction(scores[index], self.labels, MappingProxyType(
-            {name: values[index] for name, values in tapped.items()}))
+            {name: values[index] for name, values in activations.items()}))
             for index in range(len(frames))]
 
 

@@ -133,8 +133,8 @@ class Preprocessor:
     """
     Applies a `Preprocessing` to pictures, on the device that the network runs on.
 
-    Its steps can be had one by one, so that an engine takes over some of them: `resized_crops`
-    (pictures of any sizes), `levels` (pictures of one size, already on the device), `normalise`.
+    Its steps can be had one by one, so that an engine takes over some of them: `crops` (pictures
+    of any sizes, on the CPU), `levels` (pictures of one size, already on the device), `normalise`.
     """
 
     def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
@@ -149,23 +149,25 @@ class Preprocessor:
 
     def __call__(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
         """Turn (H, W, 3) uint8 RGB pictures of any sizes into (N, C, h, w) float32, normalised."""
-        return self.normalise(self.resized_crops(frames))
-
-    def resized_crops(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
-        """Turn (H, W, 3) uint8 RGB pictures of any sizes into (N, C, h, w) uint8."""
         if self.device.type == 'cpu':
-            batch = np.empty((len(frames), *self.preprocessing.crop, 3), np.uint8)
-            for index, frame in enumerate(frames):
-                batch[index] = self._resized_crop(frame)
-            pictures = torch.from_numpy(batch).permute(0, 3, 1, 2)  # (N, 3, h, w)
+            pictures = torch.from_numpy(self.crops(frames)).permute(0, 3, 1, 2)  # (N, C, h, w)
         else:
-            pictures = torch.cat([self._crop(self._resize(
-                as_tensor(frame).to(self.device)[None].permute(0, 3, 1, 2)))  # (1, 3, H, W)
-                for frame in frames]).to(torch.uint8)
+            pictures = torch.cat([self.levels(
+                as_tensor(frame).to(self.device)[None].permute(0, 3, 1, 2))  # (1, 3, H, W)
+                for frame in frames])
+        return self.normalise(pictures)
+
+    def crops(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        """Turn (H, W, 3) uint8 RGB pictures of any sizes into (N, h, w, C) uint8, on the CPU."""
+        batch = np.empty((len(frames), *self.preprocessing.crop, 3), np.uint8)
+        for index, frame in enumerate(frames):
+            batch[index] = self._resized_crop(frame)
         if self.preprocessing.channels == 1:
             with one_torch_thread():
-                pictures = self._grey(pictures.to(torch.float32)).to(torch.uint8)
-        return pictures
+                pictures = torch.from_numpy(batch).permute(0, 3, 1, 2)  # (N, 3, h, w)
+                return self._grey(pictures.to(torch.float32)).to(torch.uint8).permute(
+                    0, 2, 3, 1).numpy()
+        return batch
 
     def _resized_crop(self, frame: np.ndarray) -> np.ndarray:
         """Turn a picture (H, W, 3) uint8 RGB into (h, w, 3) uint8."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from cnn_perception.backends.tapping import TappedNetwork, TRACING
 from cnn_perception.preprocess import Preprocessing, Preprocessor
@@ -16,8 +16,8 @@ __all__ = ['Backend', 'CompileError', 'DTYPES', 'Forward', 'PRECISIONS', 'Settin
 
 PRECISIONS = ('float32', 'float16', 'bfloat16', 'int8')
 DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
-# (N, K) logits and, for each tap, (N, C, h, w) or (N, F): float32, in memory of the CPU.
-Forward = tuple[torch.Tensor, dict[str, torch.Tensor]]
+# (N, K) logits and, for each tap, (N, C, h, w) or (N, F): float32.
+Forward = tuple[np.ndarray, dict[str, np.ndarray]]
 
 
 class CompileError(RuntimeError):
@@ -69,7 +69,7 @@ class Backend:
         """Say what is missing and what to do about it, '' where the engine can be used."""
         return ''
 
-    def prepare(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
+    def prepare(self, frames: Sequence[np.ndarray]) -> Any:
         """
         Turn (H, W, 3) uint8 RGB pictures of any sizes into what `forward` of this engine takes.
 
@@ -78,7 +78,7 @@ class Backend:
         with torch.inference_mode():
             return self.preprocessor(frames)
 
-    def forward(self, batch: torch.Tensor, taps: tuple[str, ...] = ()) -> Forward:
+    def forward(self, batch: Any, taps: tuple[str, ...] = ()) -> Forward:
         """
         Run what `prepare` returned, N pictures as one batch.
 
@@ -111,6 +111,6 @@ class WithoutTaps(nn.Module):
         super().__init__()
         self.module = module
 
-    def forward(self, batch: torch.Tensor) -> Forward:
+    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Run (N, C, h, w); no activations."""
         return self.module(batch), {}

@@ -83,7 +83,7 @@ class CudaBackend(Backend):
         with self._lock, torch.inference_mode(), torch.cuda.stream(self._stream):
             network, pinned = self._network(batch, taps)
             network.input.copy_(batch)
-            logits, *values = pinned.download(network())
+            logits, *values = (part.numpy() for part in pinned.download(network()))
             return logits, dict(zip(taps, values))
 
     def converted(self, module: nn.Module) -> nn.Module:

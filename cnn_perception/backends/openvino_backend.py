@@ -80,11 +80,11 @@ class OpenVINOBackend(Backend):
                         + ', '.join(others))
         return openvino_int8.refusal(settings) if settings.precision == 'int8' else ''
 
-    def prepare(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
+    def prepare(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """Turn (H, W, 3) uint8 RGB pictures of any sizes into (N, h, w, C) uint8."""
-        return self.preprocessor.resized_crops(frames).permute(0, 2, 3, 1)
+        return self.preprocessor.crops(frames)
 
-    def forward(self, batch: torch.Tensor, taps: tuple[str, ...] = ()) -> Forward:
+    def forward(self, batch: np.ndarray, taps: tuple[str, ...] = ()) -> Forward:
         """Run (N, h, w, C) uint8; see `Backend.forward`."""
         key = (batch.shape[0], taps)
         if key in self._in_torch:
@@ -97,14 +97,15 @@ class OpenVINOBackend(Backend):
             module = self._in_torch[key] = self.tapped(taps)
             return self._forward_in_torch(module, batch)
         # Shared inputs are read in place; the outputs are copies, so that the request is free.
-        pixels = batch.contiguous().numpy()
-        results = request.infer([pixels], share_inputs=True, share_outputs=False)
-        logits, *values = (torch.from_numpy(array) for array in results.to_tuple())
+        results = request.infer([batch], share_inputs=True, share_outputs=False)
+        logits, *values = results.to_tuple()
         return logits, dict(zip(taps, values))
 
-    def _forward_in_torch(self, module: nn.Module, batch: torch.Tensor) -> Forward:
+    def _forward_in_torch(self, module: nn.Module, batch: np.ndarray) -> Forward:
         with TRACING, torch.inference_mode():
-            return module(self.preprocessor.normalise(batch.permute(0, 3, 1, 2)))
+            pictures = torch.from_numpy(batch).permute(0, 3, 1, 2)  # (N, C, h, w)
+            logits, activations = module(self.preprocessor.normalise(pictures))
+            return logits.numpy(), {name: values.numpy() for name, values in activations.items()}
 
     def _request(self, size: int, taps: tuple[str, ...]) -> Any:
         requests = vars(self._requests)
@@ -130,7 +131,7 @@ class OpenVINOBackend(Backend):
             model = self._converted_for(taps, shape)
             if self.precision == 'int8' and not taps:
                 model = openvino_int8.quantise(model, [
-                    self.prepare([frame]).numpy() for frame in self.settings.calibration])
+                    self.prepare([frame]) for frame in self.settings.calibration])
             self._converted[taps] = model
         model = self._converted[taps].clone()
         try:

@@ -143,7 +143,8 @@ def agreement(backend: Backend, module: nn.Module, frames: Sequence[np.ndarray])
     for frame in frames:
         with TRACING, one_torch_thread(), torch.inference_mode():
             expected = module(prepare([frame])).softmax(dim=1)[0].cpu()
-        answer = backend.forward(backend.prepare([frame]))[0].softmax(dim=1)[0]
+        logits, _ = backend.forward(backend.prepare([frame]))
+        answer = torch.from_numpy(logits).softmax(dim=1)[0]
         same += int(answer.argmax() == expected.argmax())
         differences.append(float((answer - expected).abs().max()))
     return Agreement(same, len(frames), float(np.max(differences)))

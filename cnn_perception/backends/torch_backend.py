@@ -59,8 +59,8 @@ class TorchBackend(Backend):
         with TRACING, torch.inference_mode():
             logits, activations = module(batch.to(
                 self.device, DTYPES[self.precision], memory_format=torch.channels_last))
-            return logits.float().cpu(), {name: values.float().cpu()
-                                          for name, values in activations.items()}
+            return logits.float().cpu().numpy(), {
+                name: values.float().cpu().numpy() for name, values in activations.items()}
 
 
 def has_float16() -> bool:
