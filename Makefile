@@ -5,7 +5,7 @@ RUN := .venv/bin/python
 export LD_LIBRARY_PATH := $(CURDIR)/.venv/lib:$(LD_LIBRARY_PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help environment demo test test-gpu bench bench-gpu lint types package check tables lock clean
+.PHONY: help environment demo test test-gpu bench soak bench-gpu lint types package check tables lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,9 @@ test-gpu: environment  ## run the tests that need a GPU
 
 bench: environment  ## measure everything that is promised, with targets; ROWS selects, ARGS=--record
 	@$(RUN) benchmarks/bench.py $(ROWS) $(ARGS)
+
+soak: environment  ## many minutes of cameras, viewers and restarts; MINUTES=10, ARGS=--record
+	@$(RUN) benchmarks/soak.py --minutes $(or $(MINUTES),10) $(ARGS)
 
 bench-gpu: environment  ## measure what is promised of a GPU; says so where there is none
 	@$(RUN) benchmarks/bench_gpu.py

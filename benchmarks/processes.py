@@ -95,15 +95,20 @@ class ClassifierProcess(Process):
 
     def enable(self, asker: rclpy.node.Node, value: bool) -> None:
         """Have it classify, or let go of its images."""
-        client = asker.create_client(SetParameters, '/classifier/set_parameters')
-        if not client.wait_for_service(10.0):
-            raise RuntimeError('the node does not offer its parameters')
-        answer = client.call_async(SetParameters.Request(
-            parameters=[Parameter('enable', value=value).to_parameter_msg()]))
-        rclpy.spin_until_future_complete(asker, answer, timeout_sec=10.0)
-        if not answer.result().results[0].successful:
-            raise RuntimeError(answer.result().results[0].reason)
-        asker.destroy_client(client)
+        set_parameter(asker, 'enable', value)
+
+
+def set_parameter(asker: rclpy.node.Node, name: str, value: object) -> None:
+    """Set a parameter of the node."""
+    client = asker.create_client(SetParameters, '/classifier/set_parameters')
+    if not client.wait_for_service(10.0):
+        raise RuntimeError('the node does not offer its parameters')
+    answer = client.call_async(SetParameters.Request(
+        parameters=[Parameter(name, value=value).to_parameter_msg()]))
+    rclpy.spin_until_future_complete(asker, answer, timeout_sec=10.0)
+    if not answer.result().results[0].successful:
+        raise RuntimeError(answer.result().results[0].reason)
+    asker.destroy_client(client)
 
 
 class ForwardProcess:

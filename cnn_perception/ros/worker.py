@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import threading
+import time
 import traceback
 from typing import Protocol
 
 from cnn_perception.ros.newest import Letter
 
 __all__ = ['Worker']
+
+# Seconds after an error that nobody expected: one that stays must not take a whole core.
+PAUSE = 0.05
 
 
 class Source(Protocol):
@@ -55,3 +59,4 @@ class Worker:
                     ended = True
             except Exception as error:
                 self._report(f'{type(error).__name__}: {error}\n{traceback.format_exc()}')
+                time.sleep(PAUSE)

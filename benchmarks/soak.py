@@ -1,0 +1,172 @@
+"""
+A node for many minutes, while people look at pictures, change parameters and restart it.
+
+    make soak MINUTES=10
+
+Two cameras send 640 x 480 at 30 Hz. Every few seconds other debug pictures are subscribed to and
+other settings are made; every minute the node is disabled or taken through its whole life cycle.
+What must come of it: answers go on, memory, threads and open files do not grow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+import random
+import re
+import statistics
+import subprocess
+import sys
+import time
+
+from bench import RESULTS, settings
+from lifecycle_msgs.srv import ChangeState
+from processes import ClassifierProcess, environment, HERE, Listener, set_parameter
+import rclpy
+from sensor_msgs.msg import Image
+
+CAMERAS = ('left', 'right')
+PICTURES = ('overlay', 'cam', 'edges', 'top_patches', 'dashboard', 'early', 'middle', 'late')
+CHANGES = {'debug.layers': [['auto'], ['blocks.1.0.bn1', 'bn2'], ['classifier']],
+           'debug.channels': ['first 64', 'strongest 9', '0, 7, 500'],
+           'debug.colormap': ['viridis', 'grey'], 'debug.rate': [0.0, 10.0], 'top_k': [1, 5]}
+# lifecycle_msgs/Transition: deactivate, cleanup, configure, activate.
+LIFE = (4, 2, 1, 3)
+TURN = 5.0
+DISTURBANCE = 60.0
+WARM_UP = 90.0
+# What may be added between the first and the last quarter.
+LIMITS = {'resident memory, MiB': 40.0, 'threads': 1.0, 'open files': 4.0}
+
+
+def main() -> int:
+    """Run, print what was seen and record it; 1 where something grew or stopped."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
+    parser.add_argument('--minutes', type=float, default=10.0)
+    parser.add_argument('--record', action='store_true', help='write results/soak_cpu.md')
+    options = parser.parse_args()
+    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    rclpy.init(args=[])
+    lines = soak(60.0 * options.minutes)
+    print('\n'.join(lines))
+    if options.record:
+        (RESULTS / 'soak_cpu.md').write_text('\n'.join(
+            ['# make soak', '', *settings(1), '', *lines, '']))
+    rclpy.try_shutdown()
+    return 1 if any('FAILED' in line for line in lines) else 0
+
+
+def soak(seconds: float) -> list[str]:
+    """Run for so long; returns the lines of a table."""
+    node = ClassifierProcess(cameras=f'[{", ".join(CAMERAS)}]', debug__layers='[auto]')
+    listener = Listener([f'/classifier/{name}/classification' for name in CAMERAS])
+    sender = subprocess.Popen(
+        [sys.executable, str(HERE / 'sender.py'), '--rate', '30', '--seconds', str(seconds),
+         '--topics', *(f'{name}/image' for name in CAMERAS)], env=environment(),
+        stdout=subprocess.PIPE, text=True)
+    pictures: list[int] = []
+    states: list[tuple[float, ...]] = []
+    disturbances: list[tuple[float, float]] = []
+    choose, began = random.Random(0), time.monotonic()
+    while sender.poll() is None:
+        watch(listener, choose, pictures)
+        states.append((time.monotonic() - began, *state(node.process.pid)))
+        if time.monotonic() > began + (len(disturbances) + 1) * DISTURBANCE:
+            start = time.monotonic()
+            disturb(node, listener, len(disturbances) % 2 == 1)
+            disturbances.append((start, time.monotonic()))
+    sent = json.loads(sender.stdout.read())['sent']
+    log = Path(node.log.name).read_text()
+    alive = node.process.poll() is None
+    node.stop()
+    listener.close()
+    gaps = [later - earlier for earlier, later in zip(listener.arrivals, listener.arrivals[1:])
+            if not any(start <= later and earlier <= end for start, end in disturbances)]
+    complaints = sorted(set(re.findall(r'\[(?:ERROR|FATAL)\].*', log)))
+    rows = [('frames sent, answered', f'{sent}, {len(listener.arrivals)}',
+             len(listener.arrivals) > 0.8 * sent),
+            ('longest time without an answer, undisturbed', f'{max(gaps):.2f} s',
+             max(gaps) < 2.0),
+            ('pictures received', str(len(pictures)), len(pictures) > 0),
+            ('disabled, or through the life cycle', f'{len(disturbances)} times', True),
+            ('alive at the end, exit status', f'{alive}, {node.process.returncode}',
+             alive and node.process.returncode == 0),
+            ('errors in the log', '; '.join(complaints) or 'none', not complaints),
+            *growth(states)]
+    return [f'{seconds / 60:.0f} minutes, two cameras of 640x480 at 30 Hz, efficientnet_lite0',
+            '', '| what | seen | |', '|---|---|---|',
+            *(f'| {what} | {found} | {"ok" if good else "FAILED"} |'
+              for what, found, good in rows)]
+
+
+def watch(listener: Listener, choose: random.Random, pictures: list[int]) -> None:
+    """Look at a few pictures for a while, with one setting changed."""
+    watched = [listener.node.create_subscription(
+        Image, f'/classifier/{camera}/debug/{picture}',
+        lambda message: pictures.append(message.width), 1)
+        for camera in CAMERAS for picture in choose.sample(PICTURES, choose.randint(0, 4))]
+    name = choose.choice([*CHANGES])
+    set_parameter(listener.node, name, choose.choice(CHANGES[name]))
+    spin(listener, TURN)
+    for subscription in watched:
+        listener.node.destroy_subscription(subscription)
+
+
+def disturb(node: ClassifierProcess, listener: Listener, whole: bool) -> None:
+    """Disable and enable the node, or take it through its whole life cycle."""
+    if whole:
+        change_state(listener)
+    else:
+        node.enable(listener.node, False)
+        spin(listener, 1.0)
+        node.enable(listener.node, True)
+    spin(listener, 1.0)
+
+
+def growth(states: list[tuple[float, ...]]) -> list[tuple[str, str, bool]]:
+    """Compare (seconds, MiB, threads, files) early and late, once all has been used."""
+    warm = [entry for entry in states if entry[0] > WARM_UP] or states
+    part = max(1, len(warm) // 4)
+    rows = []
+    for index, (what, allowed) in enumerate(LIMITS.items(), start=1):
+        first, last = (statistics.median(entry[index] for entry in entries)
+                       for entries in (warm[:part], warm[-part:]))
+        rows.append((f'{what}: first and last quarter after {WARM_UP:.0f} s',
+                     f'{first:.0f}, {last:.0f}', last <= first + allowed))
+    return rows
+
+
+def spin(listener: Listener, seconds: float) -> None:
+    """Receive for so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        rclpy.spin_once(listener.node, timeout_sec=0.05)
+
+
+def change_state(listener: Listener) -> None:
+    """Take the node through its whole life cycle."""
+    client = listener.node.create_client(ChangeState, '/classifier/change_state')
+    client.wait_for_service(10.0)
+    for transition in LIFE:
+        request = ChangeState.Request()
+        request.transition.id = transition
+        answer = client.call_async(request)
+        rclpy.spin_until_future_complete(listener.node, answer, timeout_sec=60.0)
+        if not (answer.done() and answer.result().success):
+            raise RuntimeError(f'transition {transition} failed')
+    listener.node.destroy_client(client)
+
+
+def state(process: int) -> tuple[float, int, int]:
+    """Return resident MiB, threads and open files of a process."""
+    folder = Path(f'/proc/{process}')
+    pages = int((folder / 'statm').read_text().split()[1])
+    return (pages * os.sysconf('SC_PAGE_SIZE') / 2 ** 20, len([*(folder / 'task').iterdir()]),
+            len([*(folder / 'fd').iterdir()]))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
