@@ -109,6 +109,14 @@ class Classifier:
         for count in range(1, most_frames + 1):
             self.predict([np.zeros((480, 640, 3), np.uint8)] * count)
 
+    def forget(self, taps: Sequence[str]) -> None:
+        """
+        Free the memory of the network with these taps, once nobody wants them any more.
+
+        An engine that compiles keeps the weights once more for each set of taps.
+        """
+        self.backend.forget(tuple(taps))
+
     def predict(self, frames: Sequence[np.ndarray], taps: Sequence[str] = ()
                 ) -> list[Prediction]:
         """

@@ -1,8 +1,10 @@
 """Every backend against the reference: answers, layers, threads, and what is said when not."""
 
 import contextlib
+import gc
 import logging
 import threading
+import weakref
 
 from cnn_perception import architectures, photographs
 from cnn_perception.backends import (
@@ -10,6 +12,7 @@ from cnn_perception.backends import (
 from cnn_perception.backends import selection
 from cnn_perception.backends.cuda_backend import by_size, CudaBackend
 from cnn_perception.backends.half import half_module, round_kernels
+from cnn_perception.backends.openvino_backend import parts_of
 from cnn_perception.classifier import Classifier, softmax
 from cnn_perception.preprocess import plain
 from cnn_perception.processor import physical_cores
@@ -321,3 +324,41 @@ def test_cuda_records_and_keeps_sizes_apart(pictures):
         answers = classifier.predict([pictures[index] for index in order])
         for index, answer in zip(order, answers):
             np.testing.assert_allclose(answer.scores, expected[index], atol=5e-3)
+
+
+@pytest.mark.parametrize('name', ['torch', 'openvino', 'compile'])
+def test_forgotten_taps_are_compiled_again(name, pictures):
+    usable(name, 'float32', 'cpu')
+    backend, _ = choose(name, *small())
+    first, second = ((layer,) for layer in backend.layer_names()[:2])
+    batch = backend.prepare([picture[:8, :8] for picture in pictures[:3]])
+    expected = backend.forward(batch, first)
+    backend.forward(batch, second)
+    backend.forget(first)
+    held = backend._tapped if name == 'torch' else [taps for _, taps in backend._compiled]
+    assert first not in held
+    assert second in held
+    logits, activations = backend.forward(batch, first)
+    np.testing.assert_array_equal(logits, expected[0])
+    np.testing.assert_array_equal(activations[first[0]], expected[1][first[0]])
+
+
+@pytest.mark.parametrize(('pictures', 'sizes'), [
+    (1, [1]), (2, [2]), (3, [2, 1]), (7, [4, 2, 1]), (16, [16]), (40, [16, 16, 8])])
+def test_batches_are_cut_into_few_sizes(pictures, sizes):
+    batch = np.arange(pictures)
+    parts = parts_of(batch, 16)
+    assert [len(part) for part in parts] == sizes
+    assert np.concatenate(parts).tolist() == batch.tolist()
+    assert [len(part) for part in parts_of(batch, 1)] == [1] * pictures
+
+
+def test_openvino_frees_the_requests_of_forgotten_networks():
+    usable('openvino', 'float32', 'cpu')
+    backend, _ = choose('openvino', *small())
+    taps = tuple(backend.layer_names()[:1])
+    backend.forward(backend.prepare([np.zeros((8, 8, 3), np.uint8)]), taps)
+    network = weakref.ref(backend._compiled[1, taps])
+    backend.forget(taps)
+    gc.collect()
+    assert network() is None

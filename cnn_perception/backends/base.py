@@ -87,6 +87,9 @@ class Backend:
         """
         raise NotImplementedError
 
+    def forget(self, taps: tuple[str, ...]) -> None:
+        """Free what was compiled for these taps; it is compiled again when it is asked for."""
+
     def layer_names(self) -> list[str]:
         """List every layer that can be tapped, in the order of the forward pass."""
         return self.traced().layer_names

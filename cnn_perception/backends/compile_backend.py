@@ -56,18 +56,24 @@ class CompileBackend(TorchBackend):
     def forward(self, batch: torch.Tensor, taps: tuple[str, ...] = ()) -> Forward:
         """Run (N, C, h, w) float32, normalised; see `Backend.forward`."""
         key = (batch.shape[0], taps)
-        if key not in self._compiled:
-            module = self.tapped(taps)
+        network = self._compiled.get(key)
+        if network is None:
+            network = module = self.tapped(taps)
             try:
-                self._compile(module, key, batch)
+                network = self._compile(module, key, batch)
             except Exception as error:  # as in the constructor
                 LOGGER.warning('torch.compile failed for %d picture(s) with layers %s, eager '
                                'torch runs it: %s', batch.shape[0], list(taps), summary(error))
                 self._compiled[key] = module
-        return self.run(self._compiled[key], batch)
+        return self.run(network, batch)
+
+    def forget(self, taps: tuple[str, ...]) -> None:
+        """Free the compiled modules; see `Backend.forget`."""
+        for key in [key for key in self._compiled if key[1] == taps]:
+            self._compiled.pop(key, None)
 
     def _compile(self, module: nn.Module, key: tuple[int, tuple[str, ...]],
-                 batch: torch.Tensor) -> None:
+                 batch: torch.Tensor) -> Network:
         import torch._dynamo.config as dynamo
         # torch's own name for this has changed; either way it is only a limit.
         for limit in ('recompile_limit', 'cache_size_limit'):
@@ -76,6 +82,7 @@ class CompileBackend(TorchBackend):
         compiled = torch.compile(module, dynamic=False)
         self.run(compiled, batch)
         self._compiled[key] = compiled
+        return compiled
 
 
 def summary(error: Exception) -> str:

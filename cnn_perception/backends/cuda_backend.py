@@ -86,6 +86,12 @@ class CudaBackend(Backend):
             logits, *values = (part.numpy() for part in pinned.download(network()))
             return logits, dict(zip(taps, values))
 
+    def forget(self, taps: tuple[str, ...]) -> None:
+        """Free the recordings; see `Backend.forget`."""
+        with self._lock:
+            for key in [key for key in self._networks if key[1] == taps]:
+                del self._networks[key]
+
     def converted(self, module: nn.Module) -> nn.Module:
         """Return a copy of the network in the engine's type."""
         if self.dtype == torch.float32:

@@ -13,6 +13,7 @@ import importlib.util
 import threading
 from typing import Any
 import warnings
+from weakref import WeakKeyDictionary
 
 from cnn_perception.backends import openvino_int8
 from cnn_perception.backends.base import Backend, CompileError, Forward, Settings
@@ -29,6 +30,9 @@ from torch import nn
 __all__ = ['OpenVINOBackend']
 
 HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'float16': 'f16', 'int8': 'f32'}
+# Every size of a batch is a network of its own, with weights of its own: only powers of two are
+# compiled, and of tapped networks, which run a few times a second, only that for one picture.
+LARGEST = 16
 CAPABILITIES = {'bfloat16': 'BF16', 'float16': 'FP16', 'int8': 'INT8'}
 
 
@@ -59,7 +63,7 @@ class OpenVINOBackend(Backend):
         self._converted: dict[tuple[str, ...], Any] = {}
         self._compiled: dict[tuple[int, tuple[str, ...]], Any] = {}
         self._requests = threading.local()
-        self._in_torch: dict[tuple[int, tuple[str, ...]], nn.Module] = {}
+        self._in_torch: dict[tuple[int, tuple[str, ...]], Any] = {}
         try:
             self._compile(1, ())
         except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
@@ -86,9 +90,26 @@ class OpenVINOBackend(Backend):
 
     def forward(self, batch: np.ndarray, taps: tuple[str, ...] = ()) -> Forward:
         """Run (N, h, w, C) uint8; see `Backend.forward`."""
+        parts = [self._run(part, taps) for part in parts_of(batch, 1 if taps else LARGEST)]
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([logits for logits, _ in parts]), {
+            name: np.concatenate([values[name] for _, values in parts]) for name in taps}
+
+    def forget(self, taps: tuple[str, ...]) -> None:
+        """Free the compiled networks; see `Backend.forget`."""
+        with self._building:
+            # In float32 it reads the module's own weights, and another trace would leave more.
+            if self.precision == 'bfloat16':
+                self._converted.pop(taps, None)
+            for table in (self._compiled, self._in_torch):
+                for key in [key for key in table if key[1] == taps]:
+                    del table[key]
+
+    def _run(self, batch: np.ndarray, taps: tuple[str, ...]) -> Forward:
         key = (batch.shape[0], taps)
-        if key in self._in_torch:
-            return self._forward_in_torch(self._in_torch[key], batch)
+        if module := self._in_torch.get(key):
+            return self._forward_in_torch(module, batch)
         try:
             request = self._request(*key)
         except (RuntimeError, TypeError, NotImplementedError) as error:
@@ -108,11 +129,14 @@ class OpenVINOBackend(Backend):
             return logits.numpy(), {name: values.numpy() for name, values in activations.items()}
 
     def _request(self, size: int, taps: tuple[str, ...]) -> Any:
-        requests = vars(self._requests)
-        key = f'{size} {" ".join(taps)}'
-        if key not in requests:
-            requests[key] = self._compile(size, taps).create_infer_request()
-        return requests[key]
+        # By network, so that a thread's requests go with the networks that are forgotten.
+        requests = vars(self._requests).setdefault('all', WeakKeyDictionary())
+        network = self._compiled.get((size, taps))
+        if network is None:
+            network = self._compile(size, taps)
+        if network not in requests:
+            requests[network] = network.create_infer_request()
+        return requests[network]
 
     def _compile(self, size: int, taps: tuple[str, ...]) -> Any:
         """Return the network compiled for a batch size and taps, compiling it at most once."""
@@ -149,6 +173,16 @@ class OpenVINOBackend(Backend):
         if self.precision == 'bfloat16':
             round_constants(model)
         return with_normalisation(model, self.preprocessor.preprocessing)
+
+
+def parts_of(batch: np.ndarray, largest: int) -> list[np.ndarray]:
+    """Cut a batch (N, ...) into parts of 1, 2, 4 ... pictures, at most `largest`."""
+    parts, begin = [], 0
+    while begin < len(batch):
+        size = min(largest, 1 << ((len(batch) - begin).bit_length() - 1))
+        parts.append(batch[begin:begin + size])
+        begin += size
+    return parts
 
 
 def last_line(error: Exception) -> str:

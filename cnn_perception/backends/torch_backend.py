@@ -50,9 +50,14 @@ class TorchBackend(Backend):
 
     def forward(self, batch: torch.Tensor, taps: tuple[str, ...] = ()) -> Forward:
         """Run (N, C, h, w) float32, normalised; see `Backend.forward`."""
-        if taps not in self._tapped:
-            self._tapped[taps] = self.tapped(taps)
-        return self.run(self._tapped[taps], batch)
+        module = self._tapped.get(taps)
+        if module is None:
+            module = self._tapped[taps] = self.tapped(taps)
+        return self.run(module, batch)
+
+    def forget(self, taps: tuple[str, ...]) -> None:
+        """Free the module; see `Backend.forget`."""
+        self._tapped.pop(taps, None)
 
     def run(self, module: Network, batch: torch.Tensor) -> Forward:
         """Run a module (N, C, h, w) -> (logits, {tap: activation}) on a prepared batch."""

@@ -20,6 +20,7 @@ from cnn_perception.ros.camera import Camera
 from cnn_perception.ros.debug_layers import DebugLayers
 from cnn_perception.ros.debug_settings import DebugSettings
 from cnn_perception.ros.newest import Letter, Mailbox
+from cnn_perception.ros.prepared_taps import PreparedTaps
 import numpy as np
 
 __all__ = ['Drawing', 'Pictures', 'Wish']
@@ -68,8 +69,7 @@ class Pictures:
         self._layers = layers
         self._settings = settings
         self._warn = warn
-        self._prepared: set[tuple[str, ...]] = {()}
-        self._failed: set[tuple[str, ...]] = set()
+        self._prepared = PreparedTaps(layers.classifier, warn)
         self._plans: dict[tuple, Wish] = {}
         self._current: dict[str, Wish] = {}
         self._patches: dict[str, tuple[object, TopPatches]] = {}
@@ -99,7 +99,7 @@ class Pictures:
             return ()
         # Those of all cameras, or every mixture of cameras would be a network of its own.
         taps = union(self._current.values())
-        return taps if taps in self._prepared else ()
+        return taps if self._prepared.ready(taps) else ()
 
     def post(self, drawing: Drawing) -> None:
         """Hand a frame over for drawing; one that is still waiting is skipped and counted."""
@@ -119,7 +119,8 @@ class Pictures:
                     self._plans.clear()
                 self._plans[drawing.wish.key] = self._plan(drawing.wish)
                 self._current[drawing.camera.name] = self._plans[drawing.wish.key]
-        self._prepare(union(list(self._current.values())))
+        # Here, so that no classification waits for it.
+        self._prepared.prepare(union(list(self._current.values())))
 
     def _plan(self, wish: Wish) -> Wish:
         _, watched, settings, topics = wish.key
@@ -142,17 +143,6 @@ class Pictures:
             self._warn(f'a debug picture cannot be made: {error}')
         return Wish(wish.key, wish.pictures, layers, cam,
                     tuple(dict.fromkeys(tap for tap in taps if tap)))
-
-    def _prepare(self, taps: tuple[str, ...]) -> None:
-        if taps in self._prepared or taps in self._failed:
-            return
-        try:
-            # Built and warmed up here, so that no classification waits for it.
-            self._layers.classifier.predict([np.zeros((64, 64, 3), np.uint8)], taps)
-            self._prepared.add(taps)
-        except (ValueError, RuntimeError) as error:
-            self._failed.add(taps)
-            self._warn(f'layers {", ".join(taps)} cannot be shown: {error}')
 
     def _draw(self, drawing: Drawing) -> None:
         settings = self._settings()

@@ -1,0 +1,51 @@
+"""Which tapped networks are compiled and warm, and which of them are given up again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cnn_perception.classifier import Classifier
+import numpy as np
+
+__all__ = ['PreparedTaps']
+
+# The one in use and the one before it, as viewers come and go. Engines keep the weights once more
+# for each: half a gigabyte for a VGG-16.
+MOST = 2
+
+
+class PreparedTaps:
+    """
+    The sets of taps that the network can be run with at once.
+
+    `prepare` is for one thread, the one that draws; `ready` is asked by the one that classifies.
+    """
+
+    def __init__(self, classifier: Classifier, warn: Callable[[str], None]) -> None:
+        """Begin with none; warn gets what cannot be shown, and why."""
+        self._classifier = classifier
+        self._warn = warn
+        self._ready: frozenset[tuple[str, ...]] = frozenset()
+        self._recent: list[tuple[str, ...]] = []
+        self._failed: set[tuple[str, ...]] = set()
+
+    def ready(self, taps: tuple[str, ...]) -> bool:
+        """Tell whether no picture has to wait while something is compiled."""
+        return not taps or taps in self._ready
+
+    def prepare(self, taps: tuple[str, ...]) -> None:
+        """Compile the network with these taps and warm it up, once; give up the oldest."""
+        if not taps or taps in self._failed:
+            return
+        if taps not in self._ready:
+            try:
+                self._classifier.predict([np.zeros((64, 64, 3), np.uint8)], taps)
+            except (ValueError, RuntimeError) as error:
+                self._failed.add(taps)
+                self._warn(f'layers {", ".join(taps)} cannot be shown: {error}')
+                return
+        self._recent = [*(other for other in self._recent if other != taps), taps]
+        given_up, self._recent = self._recent[:-MOST], self._recent[-MOST:]
+        self._ready = frozenset(self._recent)
+        for other in given_up:
+            self._classifier.forget(other)
