@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import importlib.util
 import threading
 from typing import Any
-import warnings
 from weakref import WeakKeyDictionary
 
 from cnn_perception.backends import openvino_int8
@@ -99,9 +98,7 @@ class OpenVINOBackend(Backend):
     def forget(self, taps: tuple[str, ...]) -> None:
         """Free the compiled networks; see `Backend.forget`."""
         with self._building:
-            # In float32 it reads the module's own weights, and another trace would leave more.
-            if self.precision == 'bfloat16':
-                self._converted.pop(taps, None)
+            self._converted.pop(taps, None)
             for table in (self._compiled, self._in_torch):
                 for key in [key for key in table if key[1] == taps]:
                     del table[key]
@@ -140,9 +137,7 @@ class OpenVINOBackend(Backend):
 
     def _compile(self, size: int, taps: tuple[str, ...]) -> Any:
         """Return the network compiled for a batch size and taps, compiling it at most once."""
-        with self._building, warnings.catch_warnings():
-            # torch.jit.trace, which OpenVINO's converter is built on, is deprecated but not gone.
-            warnings.simplefilter('ignore')
+        with self._building:
             if (size, taps) not in self._compiled:
                 self._compiled[size, taps] = self._core.compile_model(
                     self._model(size, taps), 'CPU', self._options)

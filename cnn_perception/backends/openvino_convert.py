@@ -34,10 +34,13 @@ def convert(module: nn.Module, shape: tuple[int, ...]) -> Any:
         return logits, *activations.values()
 
     with TRACING, one_torch_thread(), torch.no_grad():
-        function = torch.jit.trace(flat, torch.zeros(shape), check_trace=False)
+        # What torch.jit.trace does, which however keeps every function it has traced, some
+        # megabytes each, for as long as the process lives.
+        graph, _ = torch._C._create_graph_by_tracing(
+            flat, (torch.zeros(shape),), lambda value: '', True, False, None, ['batch'])
     frontend = FrontEndManager().load_by_framework('pytorch')
     # The frontend reads through the decoder without keeping it alive.
-    decoder = TorchScriptPythonDecoder(function)
+    decoder = TorchScriptPythonDecoder(None, graph_element=graph, alias_db=graph.alias_db())
     model = frontend.convert(frontend.load(decoder))
     model.reshape(list(shape))
     return model
