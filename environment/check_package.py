@@ -71,24 +71,34 @@ def try_nodes(library: Path, folder: Path, environment: dict[str, str]) -> str:
         'classifier': ([], 'efficientnet_lite0 ready in'),
         'image_source': (['-p', 'loops:=1', '-p', 'wait_for_subscribers:=1',
                           '-p', 'exit_when_done:=true'], 'all 1 loop(s) played')}
-    running = []
+    running = {}
     try:
         for name, (arguments, expected) in nodes.items():
             log = folder / f'{name}.log'
             with open(log, 'w') as handle:
-                running.append(subprocess.Popen(
+                running[name] = subprocess.Popen(
                     [str(library / name), '--ros-args', *arguments], cwd=folder, env=environment,
-                    stdout=handle, stderr=subprocess.STDOUT))
+                    stdout=handle, stderr=subprocess.STDOUT)
             deadline = time.monotonic() + TIMEOUT
             while expected not in log.read_text():
-                if running[-1].poll() is not None or time.monotonic() > deadline:
+                if running[name].poll() is not None or time.monotonic() > deadline:
                     return f'{name} did not say "{expected}":\n{log.read_text()}'
                 time.sleep(0.1)
     finally:
-        for process in running:
+        for process in running.values():
             process.send_signal(signal.SIGINT)
-        statuses = [process.wait(30) for process in running]
-    return '' if statuses == [0, 0] else f'exit statuses are {statuses}'
+        statuses = {name: status_of(process) for name, process in running.items()}
+    return '\n'.join(f'{name} ended with status {status}:\n{(folder / f"{name}.log").read_text()}'
+                     for name, status in statuses.items() if status != 0)
+
+
+def status_of(process: subprocess.Popen) -> int:
+    """Wait for a process that was told to end; one that does not is aborted, with its stacks."""
+    try:
+        return process.wait(90)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        return process.wait()
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@ from cnn_perception.backends.tapping import tap
 from cnn_perception.classifier import Classifier
 from cnn_perception.explain import (
     field_of, first_convolution, GradCam, layer_shapes, NetworkLayers, resolve_layers, TopPatches)
+from cnn_perception.explain import dense_head
 from cnn_perception.explain.dense_head import backwards, DenseHead
 from cnn_perception.preprocess import Preprocessing, Preprocessor
 import numpy as np
@@ -111,18 +112,60 @@ def test_fully_connected_layers_by_hand():
     # Class 0: 10 * (1, 2) + 30 * (5, 6); class 1: (1, 2) + (5, 6).
     assert head.gradient(last.weight[:1], values).tolist() == [[160.0, 200.0]]
     assert head.gradient(last.weight[1:], values).tolist() == [[6.0, 8.0]]
+    # Two features of one map: their sum.
+    assert head.gradient(last.weight[:1], values, places=2).tolist() == [[360.0]]
     assert values['first'].tolist() == [[0.5, -1.0, 2.0]]
 
 
+@pytest.mark.parametrize('small', [0, 1000])
 @pytest.mark.parametrize('active', [0, 1, 10, 40])
-def test_rows_that_count_are_all_that_is_read(active):
+def test_rows_that_count_are_all_that_is_read(active, small, monkeypatch):
+    monkeypatch.setattr(dense_head, 'SMALL', small)
     weight = torch.randn(40, 7, generator=torch.Generator().manual_seed(active))
     gradient = torch.zeros(2, 40)
     gradient[:, :active] = torch.arange(1, 2 * active + 1).reshape(2, active).float()
     torch.testing.assert_close(backwards(weight, gradient), gradient @ weight)
     weight[active:] = float('nan')
-    if active <= 10:
-        assert backwards(weight, gradient).isfinite().all()
+    assert backwards(weight, gradient).isfinite().all() == (small == 0 or active == 40)
+
+
+class Pooled(nn.Module):
+    """One convolution, a pooling, two fully-connected layers."""
+
+    def __init__(self, pooling, maps):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.relu = nn.ReLU(inplace=True)
+        self.pooling = pooling
+        flat = pooling(torch.zeros(1, 4, maps, maps)).numel()
+        self.first = nn.Linear(flat, 9)
+        self.relu_1 = nn.ReLU()
+        self.last = nn.Linear(9, 5)
+
+    def forward(self, x):
+        x = self.pooling(self.relu(self.conv(x)))
+        return self.last(self.relu_1(self.first(torch.flatten(x, 1))))
+
+
+@pytest.mark.parametrize(('pooling', 'places'), [
+    (nn.MaxPool2d(2), 36), (nn.MaxPool2d(3, 2, padding=1, ceil_mode=True), 49),
+    (nn.AvgPool2d(3, 2), 36), (nn.AvgPool2d(2, ceil_mode=True), 49), (nn.AdaptiveMaxPool2d(5), 25),
+    (nn.AdaptiveAvgPool2d((3, 4)), 12), (nn.AdaptiveAvgPool2d(20), 400),
+    (lambda maps: nn.functional.max_pool2d(maps, 3), 16),
+    (lambda maps: nn.functional.avg_pool2d(maps, 3, 1), 121),
+    (lambda maps: maps.mean((2, 3)), 1),
+    # Not all of the gradient arrives: the map's sum is not known from what it was pooled into.
+    (nn.AvgPool2d(3, padding=1), 0), (nn.AvgPool2d(2, divisor_override=3), 0),
+    (lambda maps: nn.functional.avg_pool2d(maps, 3, padding=1), 0),
+    (lambda maps: maps.mean(2), 0), (nn.LPPool2d(2, 2), 0)])
+def test_poolings_before_fully_connected_layers(pooling, places):
+    torch.manual_seed(2)
+    module = Pooled(pooling, 13).eval().requires_grad_(False)
+    cam = GradCam(NetworkLayers(module, (3, 15, 15)), 'relu')
+    assert cam._head.places == places
+    batch = torch.randn(2, 3, 15, 15)
+    ours = cam.maps(tapped(module, cam, batch), [0, 4])
+    np.testing.assert_allclose(ours, autograd_map(module, 'relu', batch, [0, 4]), atol=1e-5)
 
 
 @pytest.mark.parametrize('layer', ['layer4.0.conv1', 'layer2.1.bn1', 'layer3.0.relu', 'relu'])

@@ -10,8 +10,9 @@ Hinton and Williams 1986; a ReLU passes no gradient where it gave 0).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import fx, nn
 
@@ -21,6 +22,9 @@ __all__ = ['DenseHead', 'dense_head']
 
 ACTIVATIONS = (nn.ELU, nn.GELU, nn.Hardsigmoid, nn.Hardswish, nn.LeakyReLU, nn.ReLU, nn.ReLU6,
                nn.Sigmoid, nn.SiLU, nn.Tanh)
+# Weights that are read faster one after the other than by picking: so few, or so many in use.
+SMALL = 2 ** 21
+MOST = 0.7
 PASSED_OVER = (nn.Dropout, nn.Identity)
 # What autograd calls for them: setting it up takes longer than these.
 DERIVATIVES: dict[type, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
@@ -40,6 +44,7 @@ class DenseHead:
 
     entry: fx.Node
     steps: tuple[tuple[nn.Module, str], ...]
+    _sums: dict[int, torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def taps(self) -> tuple[str, ...]:
@@ -56,15 +61,17 @@ class DenseHead:
                 entering = part(entering.clone())
         return values
 
-    def gradient(self, behind: torch.Tensor, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def gradient(self, behind: torch.Tensor, values: Mapping[str, torch.Tensor],
+                 places: int = 1) -> torch.Tensor:
         """
-        Return the gradient at the entry, (N, F), for that behind the last step, (N, G).
+        Return the gradient at the entry, (N, F / places), for that behind the last step, (N, G).
 
-        values: (N, H) for each of `taps`.
+        values: (N, H) for each of `taps`. places: how many features that lie beside each other
+        are added up.
         """
-        for part, name in reversed(self.steps):
+        for index, (part, name) in reversed([*enumerate(self.steps)]):
             if isinstance(part, nn.Linear):
-                behind = backwards(part.weight.detach(), behind)
+                behind = backwards(part.weight.detach() if index else self.summed(places), behind)
             elif type(part) in DERIVATIVES:
                 behind = DERIVATIVES[type(part)](behind, values[name].detach())
             else:
@@ -72,6 +79,17 @@ class DenseHead:
                     given = values[name].clone().requires_grad_(True)
                     behind, = torch.autograd.grad(part(given.clone()), given, behind)
         return behind
+
+    def summed(self, places: int) -> torch.Tensor:
+        """Return the first layer's weights (H, F / places), neighbouring features added up."""
+        weight = self.steps[0][0].get_parameter('weight').detach()
+        if places == 1:
+            return weight
+        if places not in self._sums:
+            # In the weights' own precision, but added up in one that loses nothing.
+            self._sums[places] = weight.unflatten(1, (-1, places)).sum(
+                2, dtype=torch.float32).to(weight.dtype)
+        return self._sums[places]
 
 
 def dense_head(layers: NetworkLayers, end: fx.Node, computed: set[fx.Node]) -> DenseHead | None:
@@ -101,11 +119,17 @@ def dense_head(layers: NetworkLayers, end: fx.Node, computed: set[fx.Node]) -> D
 
 
 def backwards(weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """Multiply (N, G) by (G, F), reading only the rows of (G, F) that count."""
+    """Multiply (N, G) by (G, F), reading only the rows of (G, F) that count where it pays."""
     if weight.device.type != 'cpu' or weight.dtype != torch.float32:
         return gradient @ weight
-    pictures, rows = gradient.nonzero(as_tuple=True)
-    begins = torch.searchsorted(pictures, torch.arange(len(gradient)))
-    # Rows are read where they lie, on this thread alone; picking them out would copy them.
-    return nn.functional.embedding_bag(rows, weight, begins, mode='sum',
-                                       per_sample_weights=gradient[pictures, rows])
+    # On this thread alone, all of it: waking others would disturb the next forward pass.
+    rows = gradient.detach().numpy()
+    if weight.numel() <= SMALL or np.count_nonzero(rows) > MOST * rows.size:
+        return torch.from_numpy(np.stack([
+            np.einsum('g,gf->f', row, weight.numpy()) for row in rows]))
+    pictures, active = np.nonzero(rows)
+    begins = np.searchsorted(pictures, np.arange(len(rows)))
+    # Rows are read where they lie; picking them out would copy them.
+    return nn.functional.embedding_bag(
+        torch.from_numpy(active), weight, torch.from_numpy(begins), mode='sum',
+        per_sample_weights=torch.from_numpy(rows[pictures, active]))

@@ -115,7 +115,9 @@ class GradCam:
         if last is None or dense is None:
             gradient = self._gradient(given, indices)
         else:
-            gradient = self._dense_gradient(dense, last.weight.detach()[list(indices)], given)
+            weight = last.weight.detach()
+            gradient = self._dense_gradient(
+                dense, torch.stack([weight[index] for index in indices]), given)
         return gradient.detach().float().cpu().numpy() / (self.shape[1] * self.shape[2])
 
     def _gradient(self, given: Mapping[str, Activation], indices: Sequence[int]) -> torch.Tensor:
@@ -137,8 +139,8 @@ class GradCam:
         """Return (N, C) from the last layer's rows (N, G), where others like it precede it."""
         complete = all(name in given for name in dense.taps)
         known = {name: self._tensor(given[name]) for name in dense.taps} if complete else {}
-        if self._head.averaged and complete:
-            return dense.gradient(behind, known)
+        if self._head.places and complete:
+            return dense.gradient(behind, known, self._head.places)
         with gradients():
             maps, values = self._run(given)
             gradient, = torch.autograd.grad(values, maps, dense.gradient(

@@ -9,6 +9,7 @@ from torch import fx, nn
 from .dense_head import dense_head, DenseHead
 from .names import is_spatial
 from .network_layers import NetworkLayers, reachable
+from .pooling import kind_of, places_behind
 
 __all__ = ['Head', 'find_layer', 'split']
 
@@ -19,9 +20,6 @@ PASSIVE = ('pool', 'drop', 'identity', 'flatten')
 AFFINE_MODULES = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.Conv2d, nn.BatchNorm2d, nn.Dropout,
                   nn.Flatten, nn.Identity, nn.Linear)
 AFFINE_OPERATIONS = ('adaptive_avg_pool2d', 'avg_pool2d', 'flatten', 'mean')
-# Of each map one value, where the result is a vector of as many as there were maps.
-AVERAGES = ('AdaptiveAvgPool2d', 'AvgPool2d', 'adaptive_avg_pool2d', 'avg_pool2d', 'mean')
-UNCHANGED = ('Dropout', 'Flatten', 'Identity', 'flatten')
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Head:
     behind it `around`, those whose values go around it as a residual's input does, and what
     `dense` needs. affine: whether all of it only adds and weighs, so that its gradient is the same
     for every picture. dense: the fully-connected layers between `module` and `last`, if any.
-    averaged: whether `module` does no more than average each map.
+    places: how many values `module` pools each map into, 0 where it does more than that.
     """
 
     module: fx.GraphModule
@@ -43,7 +41,7 @@ class Head:
     around: tuple[str, ...]
     affine: bool
     dense: DenseHead | None = None
-    averaged: bool = False
+    places: int = 0
 
 
 def split(layers: NetworkLayers, layer: str) -> Head:
@@ -78,8 +76,10 @@ def split(layers: NetworkLayers, layer: str) -> Head:
         last = None
     affine = not given and all(is_affine(layers, node) for node in computed)
     dense = None if affine or last is None else dense_head(layers, end, computed)
+    places = 0
     if dense is not None:
         end = dense.entry
+        places = places_behind(layers, start, end)
     wanted = sources(end)
     for node in layers.graph_module.graph.nodes:
         if node in computed and node in wanted:
@@ -87,7 +87,7 @@ def split(layers: NetworkLayers, layer: str) -> Head:
     graph.output(copied[end])
     return Head(fx.GraphModule(layers.graph_module, graph).eval(), last, tuple(dict.fromkeys(
         (layer, *around, *(dense.taps if dense is not None else ())))), tuple(around), affine,
-        dense, dense is not None and averages(layers, start, end))
+        dense, places)
 
 
 def final_linear(layers: NetworkLayers) -> nn.Linear | None:
@@ -117,27 +117,6 @@ def between(start: fx.Node, end: fx.Node) -> set[fx.Node]:
             needed.add(node)
             waiting += node.all_input_nodes
     return needed
-
-
-def averages(layers: NetworkLayers, start: fx.Node, end: fx.Node) -> bool:
-    """Tell whether all between two nodes is one global average pooling and its flattening."""
-    node, pooled = end, False
-    while node is not start and len(node.all_input_nodes) == 1:
-        kind = kind_of(layers, node)
-        pooled = pooled or kind in AVERAGES
-        if kind not in (*AVERAGES, *UNCHANGED):
-            return False
-        node = node.all_input_nodes[0]
-    names = {place: name for name, place in layers.nodes.items()}
-    shapes = [layers.shapes.get(names.get(place, ''), ()) for place in (start, end)]
-    return node is start and pooled and shapes[1] == shapes[0][:1]
-
-
-def kind_of(layers: NetworkLayers, node: fx.Node) -> str:
-    """Name the type of a node's module, or its function."""
-    if node.op == 'call_module':
-        return type(layers.graph_module.get_submodule(str(node.target))).__name__
-    return getattr(node.target, '__name__', str(node.target))
 
 
 def sources(end: fx.Node) -> set[fx.Node]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import faulthandler
 import signal
 import sys
 
@@ -14,14 +15,20 @@ from rclpy.node import Node
 
 __all__ = ['run']
 
+# Seconds that a node may take to end: its two threads have ten each for their last batch, and a
+# machine that is short of memory reads what it needs for that from a busy disk.
+PATIENCE = 60
+
 
 def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> int:
     """
     Create a node and spin it until SIGINT, SIGTERM or its own shutdown; returns an exit status.
 
     A parameter of the wrong type or out of range is a line in the log and status 1. The node's
-    `stop` method, where it has one, is called before it is destroyed.
+    `stop` method, where it has one, is called before it is destroyed. For processes that do
+    nothing else: one that has not ended within a minute of being told to is ended by force.
     """
+    faulthandler.enable()
     keep_image_blocks()
     rclpy.init(args=list(arguments) if arguments is not None else None)
     node = None
@@ -46,6 +53,7 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
     finally:
         # A second Ctrl-C, or the launcher's beside the terminal's, must not break the clean-up.
         ignore_signals()
+        end_by_force(PATIENCE)
         if node is not None:
             stop = getattr(node, 'stop', None)
             if stop is not None:
@@ -62,3 +70,16 @@ def ignore_signals() -> None:
     """Let SIGINT and SIGTERM pass without effect, for a process that is ending anyway."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def end_by_force(seconds: int) -> None:
+    """
+    End this process after so long, whatever hangs, and say where: status 1, or that of SIGALRM.
+
+    A driver or middleware that never returns cannot be argued with, and a process that stays
+    keeps its camera, its device and its name on the network.
+    """
+    faulthandler.dump_traceback_later(seconds, exit=True)
+    # Python stops watching before the libraries' own destructors run; the kernel does not.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.alarm(seconds + 1)

@@ -1,0 +1,74 @@
+"""
+What only pools a map changes where its gradient lies, but not how much of it there is.
+
+A maximum hands the gradient of each value to one place of the map, an average divides it among the
+places that it was made of. So the sum over a map, which is all that Grad-CAM asks for, is known
+from the sum over what the map was pooled into.
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import fx, nn
+
+from .network_layers import NetworkLayers
+
+__all__ = ['kind_of', 'places_behind']
+
+UNCHANGED = ('Dropout', 'Flatten', 'Identity', 'flatten')
+WITHOUT_PADDING = ('AvgPool2d', 'avg_pool2d')
+POOLED = ('AdaptiveAvgPool2d', 'AdaptiveMaxPool2d', 'MaxPool2d', 'adaptive_avg_pool2d',
+          'adaptive_max_pool2d', 'max_pool2d', *WITHOUT_PADDING)
+# Arguments of F.avg_pool2d (input, kernel, stride) behind which these come.
+PLAIN_ARGUMENTS = 3
+OF_ONES_OWN = {'padding', 'divisor_override'}
+
+
+def places_behind(layers: NetworkLayers, start: fx.Node, end: fx.Node) -> int:
+    """
+    Return how many values at `end`, (C * places,), each map (C, h, w) of `start` was pooled into.
+
+    Those of one map lie beside each other. 0 where more than pooling lies between the two.
+    """
+    names = {node: name for name, node in layers.nodes.items()}
+    maps, pooled = (layers.shapes.get(names.get(node, ''), ()) for node in (start, end))
+    node = end
+    while node is not start:
+        source = node.all_input_nodes[0] if len(node.all_input_nodes) == 1 else None
+        if source is None or not only_pools(layers, node, layers.shapes.get(names.get(source, ''),
+                                                                            ())):
+            return 0
+        node = source
+    if len(maps) != 3 or len(pooled) != 1 or pooled[0] % maps[0]:
+        return 0
+    return pooled[0] // maps[0]
+
+
+def only_pools(layers: NetworkLayers, node: fx.Node, entering: tuple[int, ...]) -> bool:
+    """Tell whether a node leaves the sum of the gradient over each map (C, h, w) as it was."""
+    kind = kind_of(layers, node)
+    if kind == 'mean':
+        # Over all places, whichever way they are named: one value of each map is left.
+        left = layers.shapes.get({place: name for name, place in layers.nodes.items()}.get(
+            node, ''), ())
+        return bool(left) and math.prod(left) == left[0] == entering[0]
+    if kind in WITHOUT_PADDING:
+        return is_plain_average(layers, node)
+    return kind in (*UNCHANGED, *POOLED)
+
+
+def is_plain_average(layers: NetworkLayers, node: fx.Node) -> bool:
+    """Tell whether an average pooling divides by the number of places that it adds up."""
+    if node.op == 'call_module':
+        part = layers.graph_module.get_submodule(str(node.target))
+        return (isinstance(part, nn.AvgPool2d) and part.divisor_override is None
+                and part.padding in (0, (0, 0)))
+    return len(node.args) <= PLAIN_ARGUMENTS and not OF_ONES_OWN & set(node.kwargs)
+
+
+def kind_of(layers: NetworkLayers, node: fx.Node) -> str:
+    """Name the type of a node's module, or its function."""
+    if node.op == 'call_module':
+        return type(layers.graph_module.get_submodule(str(node.target))).__name__
+    return getattr(node.target, '__name__', str(node.target))

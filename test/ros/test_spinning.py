@@ -1,0 +1,73 @@
+"""A process that was told to end does end, and says where it hung."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from ros_harness import ROOT
+
+NODE = """
+import ctypes
+import sys
+import threading
+
+from cnn_perception.ros import spinning
+from rclpy.node import Node
+
+
+class Stuck(Node):
+    def __init__(self):
+        super().__init__('stuck')
+        self.create_timer(0.0, lambda: print('spinning', flush=True))
+
+    def stop(self):
+        {in_stop}
+
+
+spinning.PATIENCE = 2
+status = spinning.run(Stuck)
+{at_exit}
+print('run returned', status, flush=True)
+sys.exit(status)
+"""
+
+
+def ended(folder, **hang):
+    script = folder / 'stuck.py'
+    script.write_text(NODE.format(**{'in_stop': 'pass', 'at_exit': '', **hang}))
+    path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True,
+                          env={**os.environ, 'PYTHONPATH': path}) as process:
+        try:
+            assert 'spinning' in process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            output, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    return process.returncode, output, errors
+
+
+def test_what_does_not_hang_ends_with_0(tmp_path):
+    status, output, errors = ended(tmp_path)
+    assert (status, errors) == (0, '')
+    assert output.endswith('run returned 0\n')
+
+
+def test_a_clean_up_that_hangs_is_ended_and_shown(tmp_path):
+    status, output, errors = ended(tmp_path, in_stop='threading.Event().wait()')
+    assert status == 1
+    assert 'run returned' not in output
+    assert 'stuck.py' in errors and 'in stop' in errors
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='the C library is found by its Linux name')
+def test_a_library_that_hangs_after_python_ended_is_ended(tmp_path):
+    status, output, _ = ended(tmp_path, at_exit="""
+library = ctypes.CDLL('libc.so.6')
+library.__cxa_atexit(library.pause, None, None)
+""")
+    assert output.endswith('run returned 0\n')
+    assert status == -signal.SIGALRM
