@@ -4,8 +4,8 @@ from cnn_perception import architectures, photographs
 from cnn_perception.backends.tapping import tap
 from cnn_perception.classifier import Classifier
 from cnn_perception.explain import (
-    field_of, first_convolution, GradCam, layer_shapes, NetworkLayers, resolve_layers, TopPatches)
-from cnn_perception.explain import dense_head
+    dense_head, field_of, first_convolution, GradCam, layer_shapes, NetworkLayers, resolve_layers,
+    TopPatches)
 from cnn_perception.explain.dense_head import backwards, DenseHead
 from cnn_perception.preprocess import Preprocessing, Preprocessor
 import numpy as np
