@@ -12,6 +12,7 @@ from cnn_perception.ros import diagnostics, parameters, spinning
 from cnn_perception.ros.debug_settings import read_settings
 from cnn_perception.ros.diagnostics import DiagnosticArray
 from cnn_perception.ros.log import forward_log
+from cnn_perception.ros.memory import give_back
 from cnn_perception.ros.running import Loaded, Running
 from cnn_perception.ros.services import create_questions
 from rcl_interfaces.msg import SetParametersResult
@@ -138,6 +139,9 @@ class ClassifierNode(LifecycleNode):
         if loaded is not None:
             loaded.destroy()
             gc.unfreeze()
+            del loaded
+            if self.context.ok():  # the end of the process frees everything faster
+                give_back()
 
     def stop(self) -> None:
         """Leave whatever state it is in and free everything."""

@@ -1,11 +1,13 @@
-"""glibc's allocator told to keep image-sized blocks instead of returning them to the kernel."""
+"""Memory of the process: what its allocator keeps for images, and what it gives back."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 import ctypes
+import gc
 import os
 
-__all__ = ['keep_image_blocks']
+__all__ = ['give_back', 'keep_image_blocks']
 
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
@@ -31,3 +33,15 @@ def keep_image_blocks() -> bool:
     # A threshold that is set, even to its largest value, also stops glibc from moving it.
     return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK)
                 and mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY))
+
+
+def give_back() -> None:
+    """
+    Free what nobody refers to any more, and return free blocks to the kernel.
+
+    What belongs to a network refers to each other, so that it waits for a full collection, which
+    a process of so many objects seldom gets; compiled networks keep threads and weights meanwhile.
+    """
+    gc.collect()
+    with suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,5 +1,8 @@
 """Transitions and parameters of the classifier, asked for over its services."""
 
+import os
+import sys
+
 from cnn_perception import backends
 from cnn_perception.ros import parameters
 from cnn_perception.ros.image_messages import from_rgb
@@ -208,3 +211,22 @@ def test_architecture_changes_between_cleanup_and_configure(start, namespace, ob
     assert observer.change_state('activate')
     assert classifies(observer)
     assert 'squeezenet1_1 ready in' in process.log
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='threads are counted in /proc')
+def test_what_a_network_held_is_freed_with_it(start, namespace, observer):
+    process = start('classifier', namespace, **SMALL, debug__layers='[classifier.0]', autostart=False)
+    observer.wait_for_state('unconfigured')
+    camera = observer.publisher(Image, 'image')
+    pictures = observer.listen(Image, 'classifier/debug/classifier_0')
+    threads = []
+    for _ in range(4):
+        assert observer.change_state('configure')
+        assert observer.change_state('activate')
+        pictures.clear()
+        assert observer.publish_until(camera, picture, lambda: pictures, timeout=30.0)
+        assert observer.change_state('deactivate')
+        assert observer.change_state('cleanup')
+        threads.append(len(os.listdir(f'/proc/{process.process.pid}/task')))
+    # The first network loads libraries, which keep threads of their own.
+    assert threads[1:] == [threads[1]] * 3, threads
