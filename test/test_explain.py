@@ -153,7 +153,7 @@ class Pooled(nn.Module):
     (nn.AdaptiveAvgPool2d((3, 4)), 12), (nn.AdaptiveAvgPool2d(20), 400),
     (lambda maps: nn.functional.max_pool2d(maps, 3), 16),
     (lambda maps: nn.functional.avg_pool2d(maps, 3, 1), 121),
-    (lambda maps: maps.mean((2, 3)), 1),
+    (lambda maps: maps.mean((2, 3)), 1), (lambda maps: maps.mean(dim=[-1, -2]), 1),
     # Not all of the gradient arrives: the map's sum is not known from what it was pooled into.
     (nn.AvgPool2d(3, padding=1), 0), (nn.AvgPool2d(2, divisor_override=3), 0),
     (lambda maps: nn.functional.avg_pool2d(maps, 3, padding=1), 0),

@@ -8,8 +8,6 @@ from the sum over what the map was pooled into.
 
 from __future__ import annotations
 
-import math
-
 from torch import fx, nn
 
 from .network_layers import NetworkLayers
@@ -20,6 +18,7 @@ UNCHANGED = ('Dropout', 'Flatten', 'Identity', 'flatten')
 WITHOUT_PADDING = ('AvgPool2d', 'avg_pool2d')
 POOLED = ('AdaptiveAvgPool2d', 'AdaptiveMaxPool2d', 'MaxPool2d', 'adaptive_avg_pool2d',
           'adaptive_max_pool2d', 'max_pool2d', *WITHOUT_PADDING)
+ROWS_AND_COLUMNS = ((2, 3), (3, 2), (-2, -1), (-1, -2))
 # Arguments of F.avg_pool2d (input, kernel, stride) behind which these come.
 PLAIN_ARGUMENTS = 3
 OF_ONES_OWN = {'padding', 'divisor_override'}
@@ -35,24 +34,20 @@ def places_behind(layers: NetworkLayers, start: fx.Node, end: fx.Node) -> int:
     maps, pooled = (layers.shapes.get(names.get(node, ''), ()) for node in (start, end))
     node = end
     while node is not start:
-        source = node.all_input_nodes[0] if len(node.all_input_nodes) == 1 else None
-        if source is None or not only_pools(layers, node, layers.shapes.get(names.get(source, ''),
-                                                                            ())):
+        if len(node.all_input_nodes) != 1 or not only_pools(layers, node):
             return 0
-        node = source
+        node = node.all_input_nodes[0]
     if len(maps) != 3 or len(pooled) != 1 or pooled[0] % maps[0]:
         return 0
     return pooled[0] // maps[0]
 
 
-def only_pools(layers: NetworkLayers, node: fx.Node, entering: tuple[int, ...]) -> bool:
+def only_pools(layers: NetworkLayers, node: fx.Node) -> bool:
     """Tell whether a node leaves the sum of the gradient over each map (C, h, w) as it was."""
     kind = kind_of(layers, node)
     if kind == 'mean':
-        # Over all places, whichever way they are named: one value of each map is left.
-        left = layers.shapes.get({place: name for name, place in layers.nodes.items()}.get(
-            node, ''), ())
-        return bool(left) and math.prod(left) == left[0] == entering[0]
+        axes = node.args[1] if len(node.args) > 1 else node.kwargs.get('dim')
+        return isinstance(axes, (tuple, list)) and tuple(axes) in ROWS_AND_COLUMNS
     if kind in WITHOUT_PADDING:
         return is_plain_average(layers, node)
     return kind in (*UNCHANGED, *POOLED)

@@ -11,9 +11,11 @@ __all__ = ['give_back', 'keep_image_blocks']
 
 M_TRIM_THRESHOLD = -1
 M_MMAP_THRESHOLD = -3
+M_ARENA_MAX = -8
 # The most that glibc accepts: half of a heap of 64 MiB.
 LARGEST_BLOCK = 32 * 1024 * 1024
 KEPT_MEMORY = 512 * 1024 * 1024
+POOLS = 4
 
 
 def keep_image_blocks() -> bool:
@@ -22,7 +24,10 @@ def keep_image_blocks() -> bool:
 
     By default every block above 128 KiB comes from the kernel and goes back to it, and each of
     its pages is zeroed and faulted in anew for every image: most of the CPU time that a large
-    image costs on its way. What the user has set in the environment is left alone.
+    image costs on its way. The threads share a few pools of them: with one each, a network that
+    is loaded anew finds little of the memory that the last one left, and the process grows with
+    each; with a single one they wait for each other. What the user has set in the environment is
+    left alone.
     """
     if any(name.startswith('MALLOC_') for name in os.environ):
         return False
@@ -32,7 +37,7 @@ def keep_image_blocks() -> bool:
         return False  # not glibc
     # A threshold that is set, even to its largest value, also stops glibc from moving it.
     return bool(mallopt(M_MMAP_THRESHOLD, LARGEST_BLOCK)
-                and mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY))
+                and mallopt(M_TRIM_THRESHOLD, KEPT_MEMORY) and mallopt(M_ARENA_MAX, POOLS))
 
 
 def give_back() -> None:

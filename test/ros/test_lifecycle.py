@@ -1,6 +1,6 @@
 """Transitions and parameters of the classifier, asked for over its services."""
 
-import os
+from pathlib import Path
 import sys
 
 from cnn_perception import backends
@@ -215,7 +215,8 @@ def test_architecture_changes_between_cleanup_and_configure(start, namespace, ob
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='threads are counted in /proc')
 def test_what_a_network_held_is_freed_with_it(start, namespace, observer):
-    process = start('classifier', namespace, **SMALL, debug__layers='[classifier.0]', autostart=False)
+    process = start('classifier', namespace, **SMALL, debug__layers='[classifier.0]',
+                    autostart=False)
     observer.wait_for_state('unconfigured')
     camera = observer.publisher(Image, 'image')
     pictures = observer.listen(Image, 'classifier/debug/classifier_0')
@@ -227,6 +228,6 @@ def test_what_a_network_held_is_freed_with_it(start, namespace, observer):
         assert observer.publish_until(camera, picture, lambda: pictures, timeout=30.0)
         assert observer.change_state('deactivate')
         assert observer.change_state('cleanup')
-        threads.append(len(os.listdir(f'/proc/{process.process.pid}/task')))
+        threads.append(len([*Path(f'/proc/{process.process.pid}/task').iterdir()]))
     # The first network loads libraries, which keep threads of their own.
     assert threads[1:] == [threads[1]] * 3, threads
