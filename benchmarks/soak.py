@@ -36,7 +36,8 @@ CHANGES = {'debug.layers': [['auto'], ['blocks.1.0.bn1', 'bn2'], ['classifier']]
 LIFE = (4, 2, 1, 3)
 TURN = 5.0
 DISTURBANCE = 60.0
-WARM_UP = 90.0
+# The first whole life cycle is over, and the network that came after it has been looked at.
+WARM_UP = 200.0
 # What may be added between the first and the last quarter.
 LIMITS = {'resident memory, MiB': 40.0, 'threads': 1.0, 'open files': 4.0}
 
