@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any
+import warnings
 
 import numpy as np
 import torch
@@ -23,6 +23,10 @@ __all__ = ['as_tensor', 'KERNELS', 'resampled_crop']
 # As torch.nn.functional.interpolate calls them, but told the scales themselves.
 KERNELS: dict[str, Callable[..., torch.Tensor]] = {
     mode: getattr(torch._C._nn, f'_upsample_{mode}2d_aa') for mode in ('bilinear', 'bicubic')}
+# Of an array that is read-only torch warns, once in a process: nobody here writes to any.
+with warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    torch.from_numpy(np.frombuffer(b'0', np.uint8))
 # Source pixels on each side of an output pixel's centre that reach it, in pixels of the output.
 SUPPORT = {'bilinear': 1, 'bicubic': 2}
 
@@ -43,19 +47,9 @@ class Window:
     left: int
 
 
-class Shared:
-    """The memory of an array, said to be writable: torch wraps no other. Only read it."""
-
-    def __init__(self, array: np.ndarray) -> None:
-        """Keep the array alive for as long as its memory is used."""
-        self._array = array
-        self.__array_interface__: dict[str, Any] = array.__array_interface__
-        self.__array_interface__['data'] = (self.__array_interface__['data'][0], False)
-
-
 def as_tensor(frame: np.ndarray) -> torch.Tensor:
     """Wrap an array, read-only ones included, without a copy; nobody may write to the tensor."""
-    return torch.from_numpy(frame if frame.flags.writeable else np.asarray(Shared(frame)))
+    return torch.from_numpy(frame)
 
 
 def resampled_crop(frame: np.ndarray, resized: tuple[int, int], crop: tuple[int, int],

@@ -63,8 +63,8 @@ class Camera:
         self._pictures[picture] = self._node.create_publisher(
             Image, f'{self._base}/debug/{picture}', PICTURES)
 
-    def answer(self, message: Classification) -> None:
-        """Publish an answer."""
+    def answer(self, message: Classification | bytes) -> None:
+        """Publish an answer, which may be serialised already."""
         self._answers.publish(message)
 
     def set_layers(self, layers: Mapping[str, str]) -> None:

@@ -9,16 +9,18 @@ from typing import Any
 
 from cnn_perception.classifier import Classifier, Prediction
 from cnn_perception.images import ImageError
+from cnn_perception.ros import raw_answer
 from cnn_perception.ros.camera import Camera
 from cnn_perception.ros.image_messages import to_rgb
 from cnn_perception.ros.messages import classification
 from cnn_perception.ros.newest import Letter
 from cnn_perception.ros.pictures import Drawing, Pictures
-from cnn_perception.ros.raw_image import read
+from cnn_perception.ros.raw_image import read, SerialisedImage
 import numpy as np
 from rclpy.clock import Clock
 from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.time import Time
+from sensor_msgs.msg import CompressedImage, Image
 
 __all__ = ['Pipeline', 'WARNING_PERIOD']
 
@@ -32,7 +34,7 @@ class Frame:
 
     camera: Camera
     arrival: int
-    header: Any
+    image: SerialisedImage | Image | CompressedImage
     rgb: np.ndarray
 
 
@@ -73,14 +75,14 @@ class Pipeline:
         # Every answer leaves before the first picture is begun.
         for frame, prediction, wish in zip(frames, predictions, wishes):
             if wish is not None:
-                self._pictures.post(Drawing(frame.camera, wish, frame.header, frame.rgb,
+                self._pictures.post(Drawing(frame.camera, wish, frame.image.header, frame.rgb,
                                             prediction, duration))
 
     def _decode(self, letter: Letter) -> Frame | None:
         camera = self._cameras[letter.camera]
         try:
-            message = read(letter.message, camera.message_type)
-            return Frame(camera, letter.arrival, message.header, to_rgb(message))
+            image = read(letter.message, camera.message_type)
+            return Frame(camera, letter.arrival, image, to_rgb(image))
         except ImageError as error:
             camera.statistics.count('rejected', problem=str(error))
             self._logger.warning(f'dropped an image of {camera.topic}: {error}',
@@ -90,8 +92,12 @@ class Pipeline:
     def _answer(self, frame: Frame, prediction: Prediction, duration: float,
                 settings: Mapping[str, Any]) -> None:
         top = prediction.top(settings['top_k'], settings['score_threshold'])
-        frame.camera.answer(classification(top, frame.header, settings['class_id_format']))
+        image, form = frame.image, settings['class_id_format']
+        # A middleware whose images could be read as bytes takes answers in the same layout.
+        frame.camera.answer(
+            raw_answer.write(top, image, form) if isinstance(image, SerialisedImage)
+            else classification(top, image.header, form))
         in_node = (time.monotonic_ns() - frame.arrival) * 1e-9
-        stamp = Time.from_msg(frame.header.stamp, clock_type=self._clock.clock_type)
+        stamp = Time.from_msg(image.header.stamp, clock_type=self._clock.clock_type)
         latency = (self._clock.now() - stamp).nanoseconds * 1e-9 if stamp.nanoseconds else 0.0
         frame.camera.statistics.answered(latency, in_node, duration)

@@ -9,6 +9,7 @@ in order, each aligned to its size, counted from behind those four bytes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 import struct
 
 from builtin_interfaces.msg import Time
@@ -24,15 +25,26 @@ START = 4
 
 @dataclass(frozen=True)
 class SerialisedImage:
-    """The members of a sensor_msgs/Image; data is a view of the serialised message."""
+    """
+    The members of a sensor_msgs/Image; data is a view of the serialised message.
 
-    header: Header
+    stamp: seconds and nanoseconds of the header.
+    """
+
+    stamp: tuple[int, int]
+    frame_id: str
     height: int
     width: int
     encoding: str
     is_bigendian: int
     step: int
     data: memoryview
+
+    @cached_property
+    def header(self) -> Header:
+        """Return the header as a message, which is made when it is first asked for."""
+        return Header(stamp=Time(sec=self.stamp[0], nanosec=self.stamp[1]),
+                      frame_id=self.frame_id)
 
 
 def read(data: bytes, message_type: type) -> SerialisedImage | Image | CompressedImage:
@@ -64,8 +76,8 @@ def view(data: bytes) -> SerialisedImage:
     pixels = memoryview(data)[place + 8:place + 8 + length]
     if len(pixels) != length:
         raise ValueError(f'{length} bytes of pixels are announced, {len(pixels)} are there')
-    header = Header(stamp=Time(sec=seconds, nanosec=nanoseconds), frame_id=frame_id)
-    return SerialisedImage(header, height, width, encoding, is_bigendian, step, pixels)
+    return SerialisedImage((seconds, nanoseconds), frame_id, height, width, encoding, is_bigendian,
+                           step, pixels)
 
 
 def text(data: bytes, place: int, order: str) -> tuple[str, int]:
