@@ -44,7 +44,7 @@ def in_node(rounds: int, architecture: str) -> list[Row]:
     else:
         target, reached = 'at most +1 ms', extra <= 1.0
     return [Row(f'in-node latency over bare forward, {architecture} ({forward.backend})',
-                f'{1000 * inside:.1f} / {1000 * base:.1f} ms: ratio {ratio:.2f}, +{extra:.1f} ms',
+                f'{1000 * inside:.1f} / {1000 * base:.1f} ms: ratio {ratio:.2f}, {extra:+.1f} ms',
                 target, reached)]
 
 
