@@ -81,5 +81,6 @@ def end_by_force(seconds: int) -> None:
     """
     faulthandler.dump_traceback_later(seconds, exit=True)
     # Python stops watching before the libraries' own destructors run; the kernel does not.
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.alarm(seconds + 1)
+    if hasattr(signal, 'SIGALRM'):  # not on Windows
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(seconds + 1)

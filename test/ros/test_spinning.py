@@ -26,7 +26,7 @@ class Stuck(Node):
         {in_stop}
 
 
-spinning.PATIENCE = 2
+spinning.PATIENCE = {patience}
 status = spinning.run(Stuck)
 {at_exit}
 print('run returned', status, flush=True)
@@ -34,9 +34,10 @@ sys.exit(status)
 """
 
 
-def ended(folder, **hang):
+def ended(folder, patience=5, **hang):
     script = folder / 'stuck.py'
-    script.write_text(NODE.format(**{'in_stop': 'pass', 'at_exit': '', **hang}))
+    script.write_text(NODE.format(
+        **{'patience': patience, 'in_stop': 'pass', 'at_exit': '', **hang}))
     path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True,
@@ -51,7 +52,7 @@ def ended(folder, **hang):
 
 
 def test_what_does_not_hang_ends_with_0(tmp_path):
-    status, output, errors = ended(tmp_path)
+    status, output, errors = ended(tmp_path, patience=60)
     assert (status, errors) == (0, '')
     assert output.endswith('run returned 0\n')
 
