@@ -75,7 +75,8 @@ def soak(seconds: float) -> list[str]:
     while sender.poll() is None:
         watch(listener, choose, pictures)
         states.append((time.monotonic() - began, *state(node.process.pid)))
-        print('{:.0f} s: {:.0f} MiB, {} threads, {} files'.format(*states[-1]), file=sys.stderr)
+        print('{:.0f} s: {:.0f} MiB, {:.0f} threads, {:.0f} files'.format(*states[-1]),
+              file=sys.stderr)
         if time.monotonic() > began + (len(disturbances) + 1) * DISTURBANCE:
             start = time.monotonic()
             disturb(node, listener, len(disturbances) % 2 == 1)
