@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-__all__ = ['Backend', 'CompileError', 'DTYPES', 'Forward', 'PRECISIONS', 'Settings']
+__all__ = ['Backend', 'CompileError', 'drop_taps', 'DTYPES', 'Forward', 'PRECISIONS', 'Settings']
 
 PRECISIONS = ('float32', 'float16', 'bfloat16', 'int8')
 DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
@@ -104,6 +104,15 @@ class Backend:
     def tapped(self, taps: tuple[str, ...]) -> nn.Module | fx.GraphModule:
         """Return a module (N, C, h, w) -> (logits, {tap: activation}), sharing the weights."""
         return self.traced().derive(taps) if taps else WithoutTaps(self.module)
+
+
+def drop_taps(table: MutableMapping[tuple[int, tuple[str, ...]], Any], taps: tuple[str, ...]
+              ) -> None:
+    """Remove what was made for these taps, of any batch size, from {(size, taps): ...}."""
+    # A copy of the keys, because another thread may add some meanwhile.
+    for key in [*table]:
+        if key[1] == taps:
+            table.pop(key, None)
 
 
 class WithoutTaps(nn.Module):

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import shutil
 
-from cnn_perception.backends.base import CompileError, Forward, Settings
+from cnn_perception.backends.base import CompileError, drop_taps, Forward, Settings
 from cnn_perception.backends.selection import LOGGER, register
 from cnn_perception.backends.torch_backend import Network, TorchBackend
 from cnn_perception.preprocess import Preprocessing
@@ -69,8 +69,7 @@ class CompileBackend(TorchBackend):
 
     def forget(self, taps: tuple[str, ...]) -> None:
         """Free the compiled modules; see `Backend.forget`."""
-        for key in [key for key in self._compiled if key[1] == taps]:
-            self._compiled.pop(key, None)
+        drop_taps(self._compiled, taps)
 
     def _compile(self, module: nn.Module, key: tuple[int, tuple[str, ...]],
                  batch: torch.Tensor) -> Network:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 import copy
 import threading
 
-from cnn_perception.backends.base import Backend, CompileError, DTYPES, Forward, Settings
+from cnn_perception.backends.base import (
+    Backend, CompileError, drop_taps, DTYPES, Forward, Settings)
 from cnn_perception.backends.cuda_graphs import Function, PinnedOutputs, Recorded, Staging
 from cnn_perception.backends.half import half_module
 from cnn_perception.backends.selection import LOGGER, register
@@ -89,8 +90,7 @@ class CudaBackend(Backend):
     def forget(self, taps: tuple[str, ...]) -> None:
         """Free the recordings; see `Backend.forget`."""
         with self._lock:
-            for key in [key for key in self._networks if key[1] == taps]:
-                del self._networks[key]
+            drop_taps(self._networks, taps)
 
     def converted(self, module: nn.Module) -> nn.Module:
         """Return a copy of the network in the engine's type."""

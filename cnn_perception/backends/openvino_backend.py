@@ -15,7 +15,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from cnn_perception.backends import openvino_int8
-from cnn_perception.backends.base import Backend, CompileError, Forward, Settings
+from cnn_perception.backends.base import Backend, CompileError, drop_taps, Forward, Settings
 from cnn_perception.backends.half import round_constants
 from cnn_perception.backends.openvino_convert import convert, with_normalisation
 from cnn_perception.backends.selection import LOGGER, register
@@ -99,9 +99,8 @@ class OpenVINOBackend(Backend):
         """Free the compiled networks; see `Backend.forget`."""
         with self._building:
             self._converted.pop(taps, None)
-            for table in (self._compiled, self._in_torch):
-                for key in [key for key in table if key[1] == taps]:
-                    del table[key]
+            drop_taps(self._compiled, taps)
+            drop_taps(self._in_torch, taps)
 
     def _run(self, batch: np.ndarray, taps: tuple[str, ...]) -> Forward:
         key = (batch.shape[0], taps)

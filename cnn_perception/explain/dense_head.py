@@ -98,19 +98,17 @@ def dense_head(layers: NetworkLayers, end: fx.Node, computed: set[fx.Node]) -> D
 
     computed: the nodes of the head. None where there are none, or something else between them.
     """
-    names = {node: name for name, node in layers.nodes.items()}
     steps: list[tuple[nn.Module, str]] = []
     entry, found = end, 0
     node = end
     while node in computed and node.op == 'call_module' and len(node.users) == 1:
         part = layers.graph_module.get_submodule(str(node.target))
         source = node.all_input_nodes[0]
-        name = names.get(source, '')
-        if type(part) is nn.Linear and len(layers.shapes.get(names.get(node, ''), ())) == 1:
+        if type(part) is nn.Linear and len(layers.shape_of(node)) == 1:
             steps.append((part, ''))
             entry, found = source, len(steps)
-        elif type(part) in ACTIVATIONS and len(layers.shapes.get(name, ())) == 1:
-            steps.append((part, name))
+        elif type(part) in ACTIVATIONS and len(layers.shape_of(source)) == 1:
+            steps.append((part, layers.names_of[source]))
         elif type(part) not in PASSED_OVER:
             break
         node = source

@@ -26,8 +26,7 @@ def field_of(layers: NetworkLayers, layer: str, table: Mapping[str, LayerRow] | 
         raise ValueError(f"there is no layer '{layer}'")
     rows = table if table is not None else {
         row.name: row for row in describe(layers.module, layers.input_shape).rows}
-    names = {node: name for name, node in layers.nodes.items()}
-    row = search(layers.nodes[layer], layers, names, rows)
+    row = search(layers.nodes[layer], layers, rows)
     if row is None:
         # An operation inside of a layer that the table does not look into.
         around = rows.get(layer.rpartition('.')[0])
@@ -40,21 +39,21 @@ def field_of(layers: NetworkLayers, layer: str, table: Mapping[str, LayerRow] | 
     return replace(row, name=layer)
 
 
-def search(start: fx.Node, layers: NetworkLayers, names: Mapping[fx.Node, str],
-           rows: Mapping[str, LayerRow]) -> LayerRow | None:
+def search(start: fx.Node, layers: NetworkLayers, rows: Mapping[str, LayerRow]
+           ) -> LayerRow | None:
     """Look for the widest row at or before a node, on paths that keep rows and columns."""
-    size = layers.shapes.get(names.get(start, ''), ())[1:]
+    size = layers.shape_of(start)[1:]
     found: list[LayerRow] = []
     waiting, seen = [start], {start}
     while waiting:
         node = waiting.pop()
-        row = rows.get(names.get(node, ''))
+        row = rows.get(layers.names_of.get(node, ''))
         if row is not None and row.output_shape[1:] == size and (
                 row.whole_input or row.receptive_field is not None):
             found.append(row)
             continue
         for source in node.all_input_nodes:
-            shape = layers.shapes.get(names.get(source, ''), ())
+            shape = layers.shape_of(source)
             # A path over (C, 1, 1), as in squeeze and excitation, sees everything.
             if source not in seen and len(shape) == 3 and shape[1:] == size:
                 seen.add(source)

@@ -9,7 +9,7 @@ from torch import fx, nn
 from .dense_head import dense_head, DenseHead
 from .names import is_spatial
 from .network_layers import NetworkLayers, reachable
-from .pooling import kind_of, places_behind
+from .pooling import places_behind
 
 __all__ = ['Head', 'find_layer', 'split']
 
@@ -56,11 +56,10 @@ def split(layers: NetworkLayers, layer: str) -> Head:
     if layers.logits not in needed:
         raise ValueError(f"the answer of {layers.title} does not depend on layer '{layer}': "
                          'choose another')
-    names = {node: name for name, node in layers.nodes.items()}
     computed, given = frontier(needed, start)
     around = []
     for node in given:
-        name = names.get(node)
+        name = layers.names_of.get(node)
         if name not in layers.shapes:
             raise ValueError(f"{layers.title} cannot be cut behind '{layer}': what follows "
                              f"reads '{node}' again, which is no layer; choose a later one")
@@ -172,24 +171,20 @@ def find_layer(layers: NetworkLayers) -> str:
     Poolings behind the last convolution are passed over, as the maps before them are finer.
     Raises ValueError for a network without such a layer.
     """
-    names = {node: name for name, node in layers.nodes.items()}
-    order = [node for node in layers.graph_module.graph.nodes
-             if layers.shapes.get(names.get(node, '')) is not None]
-    for node in reversed(order):
-        if not is_spatial(layers.shapes[names[node]], layers.input_shape):
+    for node in reversed(layers.graph_module.graph.nodes):
+        if not is_spatial(layers.shape_of(node), layers.input_shape):
             continue
         while is_passive(layers, node):
             node = node.all_input_nodes[0]
-        if node not in names or not is_spatial(
-                layers.shapes.get(names[node], ()), layers.input_shape):
+        if not is_spatial(layers.shape_of(node), layers.input_shape):
             continue
         behind = between(node, layers.logits)
         if layers.logits not in behind or frontier(behind, node)[1]:
             continue
         # Tokens, (L, F), mix all places: a map before them says nothing about the answer.
-        if any(len(layers.shapes.get(names.get(later, ''), ())) == 2 for later in behind):
+        if any(len(layers.shape_of(later)) == 2 for later in behind):
             break
-        return names[node]
+        return layers.names_of[node]
     raise ValueError(f'{layers.title} has no layer with rows and columns before its classifier, '
                      'so there is no class activation map: choose a convolutional network, or '
                      'name a layer')
@@ -197,5 +192,5 @@ def find_layer(layers: NetworkLayers) -> str:
 
 def is_passive(layers: NetworkLayers, node: fx.Node) -> bool:
     """Tell whether a node only pools or passes on what its one input gives."""
-    kind = kind_of(layers, node)
+    kind = layers.kind_of(node)
     return (any(word in kind.lower() for word in PASSIVE) and len(node.all_input_nodes) == 1)

@@ -64,10 +64,25 @@ class NetworkLayers:
         behind = reachable(next(node for node in self.graph_module.graph.nodes
                                 if node.op == 'placeholder'))
         recorder = ShapeRecorder(self.graph_module, {
-            node: name for name, node in self.nodes.items() if node in behind})
+            node: name for node, name in self.names_of.items() if node in behind})
         with torch.inference_mode():
             recorder.run(torch.zeros((1, *self.input_shape), device=self.device))
         return {name: recorder.shapes[name] for name in self.names if name in recorder.shapes}
+
+    @cached_property
+    def names_of(self) -> dict[fx.Node, str]:
+        """Name of the layer that each node is; other nodes are left out."""
+        return {node: name for name, node in self.nodes.items()}
+
+    def shape_of(self, node: fx.Node) -> Shape:
+        """Return the shape of a node's output as `shapes` has it, () where it is no layer."""
+        return self.shapes.get(self.names_of.get(node, ''), ())
+
+    def kind_of(self, node: fx.Node) -> str:
+        """Name the type of a node's module, or its function."""
+        if node.op == 'call_module':
+            return type(self.graph_module.get_submodule(str(node.target))).__name__
+        return getattr(node.target, '__name__', str(node.target))
 
 
 class ShapeRecorder(fx.Interpreter):

@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from .network_layers import NetworkLayers
 
-__all__ = ['kind_of', 'places_behind']
+__all__ = ['places_behind']
 
 UNCHANGED = ('Dropout', 'Flatten', 'Identity', 'flatten')
 WITHOUT_PADDING = ('AvgPool2d', 'avg_pool2d')
@@ -30,8 +30,7 @@ def places_behind(layers: NetworkLayers, start: fx.Node, end: fx.Node) -> int:
 
     Those of one map lie beside each other. 0 where more than pooling lies between the two.
     """
-    names = {node: name for name, node in layers.nodes.items()}
-    maps, pooled = (layers.shapes.get(names.get(node, ''), ()) for node in (start, end))
+    maps, pooled = layers.shape_of(start), layers.shape_of(end)
     node = end
     while node is not start:
         if len(node.all_input_nodes) != 1 or not only_pools(layers, node):
@@ -44,7 +43,7 @@ def places_behind(layers: NetworkLayers, start: fx.Node, end: fx.Node) -> int:
 
 def only_pools(layers: NetworkLayers, node: fx.Node) -> bool:
     """Tell whether a node leaves the sum of the gradient over each map (C, h, w) as it was."""
-    kind = kind_of(layers, node)
+    kind = layers.kind_of(node)
     if kind == 'mean':
         axes = node.args[1] if len(node.args) > 1 else node.kwargs.get('dim')
         return isinstance(axes, (tuple, list)) and tuple(axes) in ROWS_AND_COLUMNS
@@ -60,10 +59,3 @@ def is_plain_average(layers: NetworkLayers, node: fx.Node) -> bool:
         return (isinstance(part, nn.AvgPool2d) and part.divisor_override is None
                 and part.padding in (0, (0, 0)))
     return len(node.args) <= PLAIN_ARGUMENTS and not OF_ONES_OWN & set(node.kwargs)
-
-
-def kind_of(layers: NetworkLayers, node: fx.Node) -> str:
-    """Name the type of a node's module, or its function."""
-    if node.op == 'call_module':
-        return type(layers.graph_module.get_submodule(str(node.target))).__name__
-    return getattr(node.target, '__name__', str(node.target))

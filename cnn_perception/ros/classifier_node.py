@@ -18,6 +18,7 @@ from cnn_perception.ros.services import create_questions
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+import torch
 
 __all__ = ['ClassifierNode', 'main']
 
@@ -142,6 +143,7 @@ class ClassifierNode(LifecycleNode):
             del loaded
             if self.context.ok():  # the end of the process frees everything faster
                 give_back()
+                torch.cuda.empty_cache()  # only now is the network gone; nothing without a GPU
 
     def stop(self) -> None:
         """Leave whatever state it is in and free everything."""

@@ -25,8 +25,8 @@ class PreparedTaps:
         """Begin with none; warn gets what cannot be shown, and why."""
         self._classifier = classifier
         self._warn = warn
-        self._ready: frozenset[tuple[str, ...]] = frozenset()
-        self._recent: list[tuple[str, ...]] = []
+        # The one used last at the end; replaced as a whole, as another thread reads it.
+        self._ready: tuple[tuple[str, ...], ...] = ()
         self._failed: set[tuple[str, ...]] = set()
 
     def ready(self, taps: tuple[str, ...]) -> bool:
@@ -44,8 +44,7 @@ class PreparedTaps:
                 self._failed.add(taps)
                 self._warn(f'layers {", ".join(taps)} cannot be shown: {error}')
                 return
-        self._recent = [*(other for other in self._recent if other != taps), taps]
-        given_up, self._recent = self._recent[:-MOST], self._recent[-MOST:]
-        self._ready = frozenset(self._recent)
-        for other in given_up:
+        recent = (*(other for other in self._ready if other != taps), taps)
+        self._ready = recent[-MOST:]
+        for other in recent[:-MOST]:
             self._classifier.forget(other)

@@ -24,7 +24,6 @@ from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
-import torch
 from vision_msgs.msg import LabelInfo, VisionInfo
 
 __all__ = ['Loaded', 'Running']
@@ -95,13 +94,11 @@ class Loaded:
         self.debug = debug
 
     def destroy(self) -> None:
-        """Remove the publishers and give the device's memory back."""
+        """Remove the publishers."""
         for camera in self.cameras.values():
             camera.destroy()
         for publisher in self._publishers:
             self._node.destroy_publisher(publisher)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
 
 
 class Running:
