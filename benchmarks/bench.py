@@ -20,7 +20,7 @@ import sys
 from latency_rows import debug_cost, debug_unwatched, in_node, start_up, stamp_to_answer
 from load_rows import against_plain, eight_cameras, overload
 from picture_rows import class_activation, mosaic
-from processes import HERE, Row
+from processes import enter_ros, HERE, Row
 import rclpy
 
 RESULTS = HERE / 'results'
@@ -44,8 +44,8 @@ ROWS: dict[str, Callable[[int], list[Row]]] = {
 }
 
 
-def settings(rounds: int) -> list[str]:
-    """Describe the machine and the versions."""
+def settings(measured: str) -> list[str]:
+    """Describe the machine, the versions and how it was measured."""
     cpu = next((line.partition(':')[2].strip() for line in
                 Path('/proc/cpuinfo').read_text().splitlines() if 'model name' in line), '')
     versions = []
@@ -57,7 +57,12 @@ def settings(rounds: int) -> list[str]:
     return [f'- {date.today()}, {cpu}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at '
             'the end', f'- Python {platform.python_version()}, {", ".join(versions)}',
             f'- ROS 2 {os.environ.get("ROS_DISTRO") or "Jazzy from wheels"}, Fast DDS with '
-            f'config/fastdds.xml, medians of {rounds} interleaved round(s)']
+            f'config/fastdds.xml, {measured}']
+
+
+def medians_of(rounds: int) -> str:
+    """Say how rows are measured."""
+    return f'medians of {rounds} interleaved round(s)'
 
 
 def main() -> int:
@@ -67,21 +72,19 @@ def main() -> int:
     parser.add_argument('--rounds', type=int, default=ROUNDS, help='turns of each comparison')
     parser.add_argument('--record', action='store_true', help='write results/bench_cpu.md')
     options = parser.parse_args()
-    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    rclpy.init(args=[])
+    enter_ros()
     lines = ['| what | measured | target | |', '|---|---|---|---|']
     print('\n'.join(lines), flush=True)
     for name in options.rows or ROWS:
         for row in ROWS[name](options.rounds):
-            verdict = {True: 'reached', False: 'MISSED', None: ''}[row.reached]
-            lines.append(f'| {row.what} | {row.measured} | {row.target} | {verdict} |')
+            lines.append(row.line())
             print(lines[-1], flush=True)
         if options.record:
             # After each row, so that a run that is stopped keeps what it has measured.
             RESULTS.mkdir(exist_ok=True)
             (RESULTS / 'bench_cpu.md').write_text('\n'.join(
-                ['# make bench', '', *settings(options.rounds), '', *lines, '']))
+                ['# make bench', '', *settings(medians_of(options.rounds)), '', *lines,
+                 '']))
     rclpy.try_shutdown()
     return 0
 

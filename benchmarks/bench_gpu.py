@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 import statistics
 import subprocess
 import sys
 import time
 
-from bench import RESULTS, settings
+from bench import medians_of, RESULTS, settings
 from cnn_perception.classifier import Classifier
 from cnn_perception.photographs import photograph
 import cv2
 import numpy as np
-from processes import ClassifierProcess, close, Listener, Row
+from processes import ClassifierProcess, close, enter_ros, Listener, Row
 import rclpy
 import torch
 
@@ -112,20 +111,17 @@ def main() -> int:
     if not torch.cuda.is_available():
         print('no CUDA device: nothing was measured')
         return 0
-    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    rclpy.init(args=[])
+    enter_ros()
     lines = ['| what | measured | target | |', '|---|---|---|---|']
     for rows in (one_picture, many_cameras):
         for row in rows():
-            verdict = {True: 'reached', False: 'MISSED', None: ''}[row.reached]
-            lines.append(f'| {row.what} | {row.measured} | {row.target} | {verdict} |')
+            lines.append(row.line())
             print(lines[-1], flush=True)
     rclpy.try_shutdown()
     RESULTS.mkdir(exist_ok=True)
     Path(RESULTS / 'bench_gpu.md').write_text('\n'.join(
-        ['# make bench-gpu', '', f'- {torch.cuda.get_device_name(0)}', *settings(ROUNDS), '',
-         *lines, '']))
+        ['# make bench-gpu', '', f'- {torch.cuda.get_device_name(0)}',
+         *settings(medians_of(ROUNDS)), '', *lines, '']))
     return 0
 
 

@@ -148,7 +148,7 @@ def main() -> int:
           f'{cv2.getNumThreads()} threads; NumPy {np.__version__}')
     kept = mosaics(2 * options.rounds)
     others(options.rounds)
-    kept &= activation_maps(options.networks, options.rounds // 10, options.backend)
+    kept &= activation_maps(options.networks, max(1, options.rounds // 10), options.backend)
     return 0 if kept else 1
 
 

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 from cnn_perception.ros.transport import image_environment
 import numpy as np
@@ -38,6 +39,18 @@ class Row:
     measured: str
     target: str
     reached: bool | None
+
+    def line(self) -> str:
+        """Write it as a line of the table."""
+        verdict = {True: 'reached', False: 'MISSED', None: ''}[self.reached]
+        return f'| {self.what} | {self.measured} | {self.target} | {verdict} |'
+
+
+def enter_ros() -> None:
+    """Begin in a domain of one's own on this machine, unless the user chose another."""
+    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    rclpy.init(args=[])
 
 
 def environment() -> dict[str, str]:
@@ -100,15 +113,24 @@ class ClassifierProcess(Process):
 
 def set_parameter(asker: rclpy.node.Node, name: str, value: object) -> None:
     """Set a parameter of the node."""
-    client = asker.create_client(SetParameters, '/classifier/set_parameters')
+    [result] = ask(asker, SetParameters, 'set_parameters', SetParameters.Request(
+        parameters=[Parameter(name, value=value).to_parameter_msg()])).results
+    if not result.successful:
+        raise RuntimeError(result.reason)
+
+
+def ask(asker: rclpy.node.Node, kind: type, service: str, request: object,
+        seconds: float = 10.0) -> Any:
+    """Call a service of the node; returns its answer, which may take so long."""
+    client = asker.create_client(kind, f'/classifier/{service}')
     if not client.wait_for_service(10.0):
-        raise RuntimeError('the node does not offer its parameters')
-    answer = client.call_async(SetParameters.Request(
-        parameters=[Parameter(name, value=value).to_parameter_msg()]))
-    rclpy.spin_until_future_complete(asker, answer, timeout_sec=10.0)
-    if not answer.result().results[0].successful:
-        raise RuntimeError(answer.result().results[0].reason)
+        raise RuntimeError(f'the node does not offer {service}')
+    answer = client.call_async(request)
+    rclpy.spin_until_future_complete(asker, answer, timeout_sec=seconds)
+    if not answer.done():
+        raise RuntimeError(f'{service} was not answered within {seconds:.0f} s')
     asker.destroy_client(client)
+    return answer.result()
 
 
 class ForwardProcess:

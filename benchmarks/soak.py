@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 import random
 import re
@@ -23,7 +22,8 @@ import time
 
 from bench import RESULTS, settings
 from lifecycle_msgs.srv import ChangeState
-from processes import ClassifierProcess, environment, HERE, Listener, set_parameter
+from processes import (
+    ask, ClassifierProcess, enter_ros, environment, HERE, Listener, set_parameter)
 import rclpy
 from sensor_msgs.msg import Image
 
@@ -48,14 +48,12 @@ def main() -> int:
     parser.add_argument('--minutes', type=float, default=10.0)
     parser.add_argument('--record', action='store_true', help='write results/soak_cpu.md')
     options = parser.parse_args()
-    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    rclpy.init(args=[])
+    enter_ros()
     lines = soak(60.0 * options.minutes)
     print('\n'.join(lines))
     if options.record:
         (RESULTS / 'soak_cpu.md').write_text('\n'.join(
-            ['# make soak', '', *settings(1), '', *lines, '']))
+            ['# make soak', '', *settings('one run'), '', *lines, '']))
     rclpy.try_shutdown()
     return 1 if any('FAILED' in line for line in lines) else 0
 
@@ -74,7 +72,7 @@ def soak(seconds: float) -> list[str]:
     choose, began = random.Random(0), time.monotonic()
     while sender.poll() is None:
         watch(listener, choose, pictures)
-        states.append((time.monotonic() - began, *state(node.process.pid)))
+        states.append((time.monotonic() - began, *state(node)))
         print('{:.0f} s: {:.0f} MiB, {:.0f} threads, {:.0f} files'.format(*states[-1]),
               file=sys.stderr)
         if time.monotonic() > began + (len(disturbances) + 1) * DISTURBANCE:
@@ -131,7 +129,9 @@ def disturb(node: ClassifierProcess, listener: Listener, whole: bool) -> None:
 
 def growth(states: list[tuple[float, ...]]) -> list[tuple[str, str, bool]]:
     """Compare (seconds, MiB, threads, files) early and late, once all has been used."""
-    warm = [entry for entry in states if entry[0] > WARM_UP] or states
+    warm = [entry for entry in states if entry[0] > WARM_UP]
+    if not warm:
+        return [(', '.join(LIMITS), f'not compared, as that begins after {WARM_UP:.0f} s', False)]
     part = max(1, len(warm) // 4)
     rows = []
     for index, (what, allowed) in enumerate(LIMITS.items(), start=1):
@@ -151,23 +151,17 @@ def spin(listener: Listener, seconds: float) -> None:
 
 def change_state(listener: Listener) -> None:
     """Take the node through its whole life cycle."""
-    client = listener.node.create_client(ChangeState, '/classifier/change_state')
-    client.wait_for_service(10.0)
     for transition in LIFE:
         request = ChangeState.Request()
         request.transition.id = transition
-        answer = client.call_async(request)
-        rclpy.spin_until_future_complete(listener.node, answer, timeout_sec=60.0)
-        if not (answer.done() and answer.result().success):
+        if not ask(listener.node, ChangeState, 'change_state', request, 60.0).success:
             raise RuntimeError(f'transition {transition} failed')
-    listener.node.destroy_client(client)
 
 
-def state(process: int) -> tuple[float, int, int]:
-    """Return resident MiB, threads and open files of a process."""
-    folder = Path(f'/proc/{process}')
-    pages = int((folder / 'statm').read_text().split()[1])
-    return (pages * os.sysconf('SC_PAGE_SIZE') / 2 ** 20, len([*(folder / 'task').iterdir()]),
+def state(node: ClassifierProcess) -> tuple[float, int, int]:
+    """Return resident MiB, threads and open files of the node."""
+    folder = Path(f'/proc/{node.process.pid}')
+    return (node.resident() / 2 ** 20, len([*(folder / 'task').iterdir()]),
             len([*(folder / 'fd').iterdir()]))
 
 

@@ -95,7 +95,7 @@ def try_nodes(library: Path, folder: Path, environment: dict[str, str]) -> str:
 def status_of(process: subprocess.Popen) -> int:
     """Wait for a process that was told to end; one that does not is aborted, with its stacks."""
     try:
-        return process.wait(90)
+        return process.wait(TIMEOUT)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGABRT)
         return process.wait()
