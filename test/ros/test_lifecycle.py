@@ -1,7 +1,6 @@
 """Transitions and parameters of the classifier, asked for over its services."""
 
 from pathlib import Path
-import sys
 
 from cnn_perception import backends
 from cnn_perception.ros import parameters
@@ -213,7 +212,7 @@ def test_architecture_changes_between_cleanup_and_configure(start, namespace, ob
     assert 'squeezenet1_1 ready in' in process.log
 
 
-@pytest.mark.skipif(sys.platform != 'linux', reason='threads are counted in /proc')
+@pytest.mark.skipif(not Path('/proc/self/task').is_dir(), reason='no /proc to count threads in')
 def test_what_a_network_held_is_freed_with_it(start, namespace, observer):
     process = start('classifier', namespace, **SMALL, debug__layers='[classifier.0]',
                     autostart=False)
