@@ -11,14 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
+from cnn_perception.resample import as_tensor
 import numpy as np
 import torch
 from torch import fx, nn
 
 from .network_layers import NetworkLayers
 
-__all__ = ['DenseHead', 'dense_head']
+__all__ = ['DenseHead', 'dense_head', 'native', 'tensor_of', 'Values']
+
+Values = np.ndarray | torch.Tensor
 
 ACTIVATIONS = (nn.ELU, nn.GELU, nn.Hardsigmoid, nn.Hardswish, nn.LeakyReLU, nn.ReLU, nn.ReLU6,
                nn.Sigmoid, nn.SiLU, nn.Tanh)
@@ -26,11 +30,10 @@ ACTIVATIONS = (nn.ELU, nn.GELU, nn.Hardsigmoid, nn.Hardswish, nn.LeakyReLU, nn.R
 SMALL = 2 ** 21
 MOST = 0.7
 PASSED_OVER = (nn.Dropout, nn.Identity)
-# What autograd calls for them: setting it up takes longer than these.
-DERIVATIVES: dict[type, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    nn.Hardswish: torch.ops.aten.hardswish_backward.default,
-    nn.ReLU: lambda behind, given: torch.ops.aten.threshold_backward.default(behind, given, 0),
-    nn.SiLU: torch.ops.aten.silu_backward.default}
+# Setting autograd up takes longer than these, which are for arrays as for tensors.
+DERIVATIVES: dict[type, Callable[[Any], Any]] = {
+    nn.Hardswish: lambda given: (given >= 3) + (abs(given) < 3) * (given.clip(-3, 3) / 3 + 0.5),
+    nn.ReLU: lambda given: ~(given <= 0)}
 
 
 @dataclass(frozen=True)
@@ -44,52 +47,65 @@ class DenseHead:
 
     entry: fx.Node
     steps: tuple[tuple[nn.Module, str], ...]
-    _sums: dict[int, torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
+    _weights: dict[tuple[int, int], Values] = field(
+        default_factory=dict, compare=False, repr=False)
 
     @property
     def taps(self) -> tuple[str, ...]:
         """Layers whose values `gradient` needs."""
         return tuple(name for _, name in self.steps if name)
 
-    def forward(self, entering: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute the values of `taps`, where they were not tapped, from the entry's (N, F)."""
-        values: dict[str, torch.Tensor] = {}
+    def forward(self, entering: torch.Tensor) -> dict[str, Values]:
+        """Compute `native` values of `taps`, where none were tapped, from the entry's (N, F)."""
+        values: dict[str, Values] = {}
         with torch.no_grad():
             for part, name in self.steps:
                 if name:
-                    values[name] = entering
+                    values[name] = native(entering)
                 entering = part(entering.clone())
         return values
 
-    def gradient(self, behind: torch.Tensor, values: Mapping[str, torch.Tensor],
-                 places: int = 1) -> torch.Tensor:
+    def gradient(self, behind: Values, values: Mapping[str, Values], places: int = 1) -> Values:
         """
         Return the gradient at the entry, (N, F / places), for that behind the last step, (N, G).
 
-        values: (N, H) for each of `taps`. places: how many features that lie beside each other
-        are added up.
+        behind, values: `native` ones, (N, H) for each of `taps`, and so is what is returned.
+        places: how many features that lie beside each other are added up.
         """
         for index, (part, name) in reversed([*enumerate(self.steps)]):
             if isinstance(part, nn.Linear):
-                behind = backwards(part.weight.detach() if index else self.summed(places), behind)
+                behind = backwards(self._weight(index, places if index == 0 else 1), behind)
             elif type(part) in DERIVATIVES:
-                behind = DERIVATIVES[type(part)](behind, values[name].detach())
+                behind = behind * DERIVATIVES[type(part)](values[name])
             else:
                 with torch.inference_mode(False), torch.enable_grad():
-                    given = values[name].clone().requires_grad_(True)
-                    behind, = torch.autograd.grad(part(given.clone()), given, behind)
+                    given = tensor_of(values[name]).clone().requires_grad_(True)
+                    gradient, = torch.autograd.grad(
+                        part(given.clone()), given, tensor_of(behind).clone())
+                behind = native(gradient)
         return behind
 
-    def summed(self, places: int) -> torch.Tensor:
-        """Return the first layer's weights (H, F / places), neighbouring features added up."""
-        weight = self.steps[0][0].get_parameter('weight').detach()
-        if places == 1:
-            return weight
-        if places not in self._sums:
-            # In the weights' own precision, but added up in one that loses nothing.
-            self._sums[places] = weight.unflatten(1, (-1, places)).sum(
-                2, dtype=torch.float32).to(weight.dtype)
-        return self._sums[places]
+    def _weight(self, index: int, places: int) -> Values:
+        """Return a layer's `native` weights (H, F / places), neighbouring features added up."""
+        if (index, places) not in self._weights:
+            weight = self.steps[index][0].get_parameter('weight').detach()
+            if places > 1:
+                # In the weights' own precision, but added up in one that loses nothing.
+                weight = weight.unflatten(1, (-1, places)).sum(
+                    2, dtype=torch.float32).to(weight.dtype)
+            self._weights[index, places] = native(weight)
+        return self._weights[index, places]
+
+
+def native(values: torch.Tensor) -> Values:
+    """Return what computes fastest: an array for float32 on the CPU, else the tensor."""
+    here = values.device.type == 'cpu' and values.dtype == torch.float32
+    return values.detach().numpy() if here else values.detach()
+
+
+def tensor_of(values: Values) -> torch.Tensor:
+    """Return `native` values as a tensor, which nobody may write to."""
+    return as_tensor(values) if isinstance(values, np.ndarray) else values
 
 
 def dense_head(layers: NetworkLayers, end: fx.Node, computed: set[fx.Node]) -> DenseHead | None:
@@ -116,18 +132,16 @@ def dense_head(layers: NetworkLayers, end: fx.Node, computed: set[fx.Node]) -> D
     return DenseHead(entry, tuple(reversed(steps[:found]))) if found else None
 
 
-def backwards(weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+def backwards(weight: Values, gradient: Values) -> Values:
     """Multiply (N, G) by (G, F), reading only the rows of (G, F) that count where it pays."""
-    if weight.device.type != 'cpu' or weight.dtype != torch.float32:
-        return gradient @ weight
+    if not (isinstance(weight, np.ndarray) and isinstance(gradient, np.ndarray)):
+        return tensor_of(gradient) @ tensor_of(weight)
     # On this thread alone, all of it: waking others would disturb the next forward pass.
-    rows = gradient.detach().numpy()
-    if weight.numel() <= SMALL or np.count_nonzero(rows) > MOST * rows.size:
-        return torch.from_numpy(np.stack([
-            np.einsum('g,gf->f', row, weight.numpy()) for row in rows]))
-    pictures, active = np.nonzero(rows)
-    begins = np.searchsorted(pictures, np.arange(len(rows)))
+    if weight.size <= SMALL or np.count_nonzero(gradient) > MOST * gradient.size:
+        return np.stack([np.einsum('g,gf->f', row, weight) for row in gradient])
+    pictures, active = np.nonzero(gradient)
+    begins = np.searchsorted(pictures, np.arange(len(gradient)))
     # Rows are read where they lie; picking them out would copy them.
     return nn.functional.embedding_bag(
-        torch.from_numpy(active), weight, torch.from_numpy(begins), mode='sum',
-        per_sample_weights=torch.from_numpy(rows[pictures, active]))
+        as_tensor(active), as_tensor(weight), as_tensor(begins), mode='sum',
+        per_sample_weights=as_tensor(gradient[pictures, active])).numpy()

@@ -22,14 +22,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from .dense_head import DenseHead
+from .dense_head import DenseHead, native, tensor_of, Values
 from .head import find_layer, split
 from .names import resolve_layers
 from .network_layers import NetworkLayers
 
 __all__ = ['GradCam']
 
-Activation = np.ndarray | torch.Tensor
 # Classes whose weights are kept, where they are the same for every picture.
 KEPT = 256
 
@@ -64,13 +63,15 @@ class GradCam:
         # A module that a backend keeps in half precision takes nothing else.
         self._kind = next((part.dtype for part in layers.module.parameters()
                            if part.is_floating_point()), torch.float32)
+        self._rows = native(self._head.last.weight) if self._head.last is not None else None
+        self._in_arrays = self._device.type == 'cpu' and self._kind == torch.float32
         self.taps = self._head.taps
         """
         Layers to tap: `layer`, those whose values go around it (mostly none), and those between
         fully-connected layers, without which these have to be run again.
         """
 
-    def map(self, activation: Activation | Mapping[str, Activation],  # noqa: A003, RUF100
+    def map(self, activation: Values | Mapping[str, Values],  # noqa: A003, RUF100
             index: int) -> np.ndarray:
         """
         Compute the map of class `index` for one picture.
@@ -84,7 +85,7 @@ class GradCam:
         batch = {name: values[None] for name, values in given.items() if name in self.taps}
         return self.maps(batch, [index])[0]
 
-    def maps(self, activations: Activation | Mapping[str, Activation], indices: Sequence[int]
+    def maps(self, activations: Values | Mapping[str, Values], indices: Sequence[int]
              ) -> np.ndarray:
         """
         Compute the maps of a batch: activations (N, C, h, w), one class for each picture.
@@ -107,20 +108,18 @@ class GradCam:
             weights = self._weights(given, indices)
         return weighted(as_array(given[self.layer]), weights)
 
-    def _weights(self, given: Mapping[str, Activation], indices: Sequence[int]) -> np.ndarray:
+    def _weights(self, given: Mapping[str, Values], indices: Sequence[int]) -> np.ndarray:
         """Return the mean gradient of the classes' logits for each map: (N, C) float32."""
         last, dense = self._head.last, self._head.dense
         if last is not None:
             check_classes(indices, last.out_features)
         if last is None or dense is None:
-            gradient = self._gradient(given, indices)
+            gradient: Values = self._gradient(given, indices)
         else:
-            weight = last.weight.detach()
-            gradient = self._dense_gradient(
-                dense, torch.stack([weight[index] for index in indices]), given)
-        return gradient.detach().float().cpu().numpy() / (self.shape[1] * self.shape[2])
+            gradient = self._dense_gradient(dense, self._rows[[*indices]], given)
+        return as_array(gradient) / (self.shape[1] * self.shape[2])
 
-    def _gradient(self, given: Mapping[str, Activation], indices: Sequence[int]) -> torch.Tensor:
+    def _gradient(self, given: Mapping[str, Values], indices: Sequence[int]) -> torch.Tensor:
         """Return (N, C), summed over each map, by running the head with a gradient."""
         with gradients():
             maps, values = self._run(given)
@@ -134,20 +133,20 @@ class GradCam:
             gradient, = torch.autograd.grad(total, maps)
             return gradient.sum(dim=(2, 3))
 
-    def _dense_gradient(self, dense: DenseHead, behind: torch.Tensor,
-                        given: Mapping[str, Activation]) -> torch.Tensor:
+    def _dense_gradient(self, dense: DenseHead, behind: Values, given: Mapping[str, Values]
+                        ) -> Values:
         """Return (N, C) from the last layer's rows (N, G), where others like it precede it."""
         complete = all(name in given for name in dense.taps)
-        known = {name: self._tensor(given[name]) for name in dense.taps} if complete else {}
+        known = {name: self._native(given[name]) for name in dense.taps} if complete else {}
         if self._head.places and complete:
             return dense.gradient(behind, known, self._head.places)
         with gradients():
             maps, values = self._run(given)
-            gradient, = torch.autograd.grad(values, maps, dense.gradient(
-                behind, known if complete else dense.forward(values.detach())))
+            gradient, = torch.autograd.grad(values, maps, tensor_of(dense.gradient(
+                behind, known if complete else dense.forward(values.detach()))))
             return gradient.sum(dim=(2, 3))
 
-    def _run(self, given: Mapping[str, Activation]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _run(self, given: Mapping[str, Values]) -> tuple[torch.Tensor, torch.Tensor]:
         """Run the head; returns the maps, which have a gradient now, and what came of them."""
         maps, *around = (self._tensor(given[name], copy=True)
                          for name in (self.layer, *self._head.around))
@@ -165,7 +164,13 @@ class GradCam:
             self._kept[index] = weights
         return weights
 
-    def _tensor(self, values: Activation, *, copy: bool = False) -> torch.Tensor:
+    def _native(self, values: Values) -> Values:
+        # Straight to it where nothing is to be done: every call costs beside a small network.
+        if isinstance(values, np.ndarray) and self._in_arrays:
+            return as_array(values)
+        return native(self._tensor(values))
+
+    def _tensor(self, values: Values, *, copy: bool = False) -> torch.Tensor:
         tensor = as_tensor(values) if isinstance(values, np.ndarray) else values.detach()
         return tensor.to(self._device, self._kind, copy=copy)
 
@@ -196,7 +201,7 @@ def weighted(maps: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return heat / np.where(highest > 0.0, highest, 1.0)
 
 
-def as_array(values: Activation) -> np.ndarray:
+def as_array(values: Values) -> np.ndarray:
     """Return an activation as float32 in the computer's memory."""
     if isinstance(values, torch.Tensor):
         values = values.detach().float().cpu().numpy()
