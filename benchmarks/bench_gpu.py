@@ -23,7 +23,7 @@ CAMERAS = 16
 
 
 def bare_replay(classifier: Classifier) -> float:
-    """Time the copy of one input and the replay of the same network's CUDA graph, in seconds."""
+    """Time the copy of one input and the replay of the network as it is, in seconds."""
     shape = (1, 3, *classifier.network.preprocessing.crop)
     module = classifier.network.module.half().cuda().to(memory_format=torch.channels_last)
     host = torch.zeros(shape, dtype=torch.float16).pin_memory()

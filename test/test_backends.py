@@ -10,9 +10,10 @@ from cnn_perception import architectures, photographs
 from cnn_perception.backends import (
     Backend, choose, CompileError, names, PRECISIONS, refusal, register, Settings, TorchBackend)
 from cnn_perception.backends import selection
+from cnn_perception.backends.base import joined, parts_of
 from cnn_perception.backends.cuda_backend import by_size, CudaBackend
+from cnn_perception.backends.folding import folded
 from cnn_perception.backends.half import half_module, round_kernels
-from cnn_perception.backends.openvino_backend import parts_of
 from cnn_perception.classifier import Classifier, softmax
 from cnn_perception.preprocess import plain
 from cnn_perception.processor import physical_cores
@@ -343,6 +344,59 @@ def test_forgotten_taps_are_compiled_again(name, pictures):
     np.testing.assert_array_equal(activations[first[0]], expected[1][first[0]])
 
 
+@pytest.mark.parametrize('architecture', NETWORKS)
+def test_folded_networks_answer_the_same_without_normalisations(architecture):
+    torch.manual_seed(0)
+    module = architectures.create(architecture).eval()
+    batch = torch.rand(2, *architectures.input_shape(architecture))
+    with torch.inference_mode():
+        fresh = module(batch)
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.running_mean.uniform_(-0.5, 0.5)
+        norm.running_var.uniform_(0.5, 2.0)
+        nn.init.uniform_(norm.bias, -0.5, 0.5)
+    before = {name: values.clone() for name, values in module.state_dict().items()}
+    network = folded(module)
+    if not norms:
+        assert network is None
+        return
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in network.modules())
+    with torch.inference_mode():
+        expected, (logits, taps) = module(batch), network(batch)
+    assert taps == {}
+    scale = float(expected.abs().max())
+    torch.testing.assert_close(logits, expected, rtol=0.0, atol=1e-4 * scale)
+    assert float((expected - fresh).abs().max()) > 1e-2 * scale
+    assert all(values.equal(before[name]) for name, values in module.state_dict().items())
+
+
+class ReadTwice(nn.Module):
+    """A convolution whose maps are read with and without normalisation."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.other = nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4))
+
+    def forward(self, batch):
+        maps = self.convolution(batch)
+        return (self.other(self.norm(maps)) + maps).mean((2, 3))
+
+
+def test_what_is_read_twice_is_not_folded():
+    torch.manual_seed(0)
+    module = ReadTwice().eval()
+    for norm in (module.norm, module.other[1]):
+        norm.running_mean.uniform_(-0.5, 0.5)
+        norm.running_var.uniform_(0.5, 2.0)
+    network = folded(module)
+    assert isinstance(network.norm, nn.BatchNorm2d)
+    assert not hasattr(network.other, '1')
+    batch = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(network(batch)[0], module(batch), rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(('pictures', 'sizes'), [
     (1, [1]), (2, [2]), (3, [2, 1]), (7, [4, 2, 1]), (16, [16]), (40, [16, 16, 8])])
 def test_batches_are_cut_into_few_sizes(pictures, sizes):
@@ -350,6 +404,9 @@ def test_batches_are_cut_into_few_sizes(pictures, sizes):
     parts = parts_of(batch, 16)
     assert [len(part) for part in parts] == sizes
     assert np.concatenate(parts).tolist() == batch.tolist()
+    logits, activations = joined([(part, {'a': -part}) for part in parts])
+    assert logits.tolist() == batch.tolist()
+    assert activations['a'].tolist() == (-batch).tolist()
     assert [len(part) for part in parts_of(batch, 1)] == [1] * pictures
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from cnn_perception.backends.tapping import TappedNetwork, TRACING
 from cnn_perception.preprocess import Preprocessing, Preprocessor
@@ -12,12 +12,16 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-__all__ = ['Backend', 'CompileError', 'drop_taps', 'DTYPES', 'Forward', 'PRECISIONS', 'Settings']
+__all__ = ['Backend', 'CompileError', 'drop_taps', 'DTYPES', 'Forward', 'joined', 'LARGEST',
+           'parts_of', 'PRECISIONS', 'Settings']
 
 PRECISIONS = ('float32', 'float16', 'bfloat16', 'int8')
 DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
+# What is compiled or recorded for a number of pictures is for a power of two, at most this.
+LARGEST = 16
 # (N, K) logits and, for each tap, (N, C, h, w) or (N, F): float32.
 Forward = tuple[np.ndarray, dict[str, np.ndarray]]
+Batch = TypeVar('Batch', np.ndarray, torch.Tensor, list[int])
 
 
 class CompileError(RuntimeError):
@@ -113,6 +117,24 @@ def drop_taps(table: MutableMapping[tuple[int, tuple[str, ...]], Any], taps: tup
     for key in [*table]:
         if key[1] == taps:
             table.pop(key, None)
+
+
+def parts_of(batch: Batch, largest: int = LARGEST) -> list[Batch]:
+    """Cut a batch (N, ...) into parts of 1, 2, 4 ... pictures, at most `largest`."""
+    parts, begin = [], 0
+    while begin < len(batch):
+        size = min(largest, 1 << ((len(batch) - begin).bit_length() - 1))
+        parts.append(batch[begin:begin + size])
+        begin += size
+    return parts
+
+
+def joined(parts: Sequence[Forward]) -> Forward:
+    """Put the answers for the parts of a batch together again."""
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate([logits for logits, _ in parts]), {
+        name: np.concatenate([values[name] for _, values in parts]) for name in parts[0][1]}
 
 
 class WithoutTaps(nn.Module):

@@ -2,9 +2,11 @@
 NVIDIA GPUs: static shapes recorded as CUDA graphs, half precision, everything on the GPU.
 
 The uint8 pictures go to the GPU from pinned memory; resizing, crop and normalisation are one
-recording for each (pictures, height, width), the network one for each (pictures, taps). All work
-is queued on one stream of the engine's own, by one thread at a time: a lock is held from the
-upload to the queued copy into a new batch, and from there to the answer.
+recording for each (pictures, height, width), the network one for each (pictures, taps), with
+batch normalisation folded in where nothing is tapped. Choosing cuDNN's algorithms takes seconds
+for each number of pictures, so only powers of two are recorded. All work is queued on one stream
+of the engine's own, by one thread at a time: a lock is held from the upload to the queued copy
+into a new batch, and from there to the answer.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ import copy
 import threading
 
 from cnn_perception.backends.base import (
-    Backend, CompileError, drop_taps, DTYPES, Forward, Settings)
+    Backend, CompileError, drop_taps, DTYPES, Forward, joined, parts_of, Settings)
 from cnn_perception.backends.cuda_graphs import Function, PinnedOutputs, Recorded, Staging
+from cnn_perception.backends.folding import folded
 from cnn_perception.backends.half import half_module
 from cnn_perception.backends.selection import LOGGER, register
 from cnn_perception.backends.tapping import TRACING
@@ -41,9 +44,9 @@ class CudaBackend(Backend):
         """Copy the network to the GPU in the wanted type, and record it for one picture."""
         self.dtype = DTYPES[settings.precision]
         try:
-            own = self.converted(module).to(settings.device).to(
-                memory_format=torch.channels_last)
-            super().__init__(own, preprocessing, settings)
+            super().__init__(self._placed(module, settings), preprocessing, settings)
+            plain = folded(module) if self.records else None
+            self._plain = self._placed(plain, settings) if plain is not None else None
             self._lock = threading.RLock()
             self._stream = torch.cuda.Stream(settings.device)
             # The weights are still on their way, on the stream that everybody shares.
@@ -68,24 +71,22 @@ class CudaBackend(Backend):
         with self._lock, torch.inference_mode(), torch.cuda.stream(self._stream):
             batch = torch.empty(shape, dtype=self.dtype, device=self.device,
                                 memory_format=torch.channels_last)
-            for (height, width), places in by_size(frames).items():
-                staging, reader = self._reader(len(places), height, width)
-                staging.upload([frames[place] for place in places], reader.input)
-                [pictures] = reader()
-                if len(places) == len(frames):
-                    batch.copy_(pictures)
-                    continue
-                for slot, place in enumerate(places):
-                    batch[place].copy_(pictures[slot])
+            for (height, width), indices in by_size(frames).items():
+                for places in parts_of(indices):
+                    staging, reader = self._reader(len(places), height, width)
+                    staging.upload([frames[place] for place in places], reader.input)
+                    [pictures] = reader()
+                    if len(places) == len(frames):
+                        batch.copy_(pictures)
+                        continue
+                    for slot, place in enumerate(places):
+                        batch[place].copy_(pictures[slot])
             return batch
 
     def forward(self, batch: torch.Tensor, taps: tuple[str, ...] = ()) -> Forward:
         """Run (N, C, h, w) as `prepare` returns it; see `Backend.forward`."""
         with self._lock, torch.inference_mode(), torch.cuda.stream(self._stream):
-            network, pinned = self._network(batch, taps)
-            network.input.copy_(batch)
-            logits, *values = (part.numpy() for part in pinned.download(network()))
-            return logits, dict(zip(taps, values))
+            return joined([self._run(part, taps) for part in parts_of(batch)])
 
     def forget(self, taps: tuple[str, ...]) -> None:
         """Free the recordings; see `Backend.forget`."""
@@ -100,13 +101,22 @@ class CudaBackend(Backend):
 
     def function(self, size: int, taps: tuple[str, ...]) -> Function:
         """Return what runs `size` pictures (N, C, h, w): (logits, *activations), float32."""
-        module = self.tapped(taps)
+        module = self.tapped(taps) if taps or self._plain is None else self._plain
 
         def run(batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
             logits, activations = module(batch)
             return tuple(values.float().contiguous()
                          for values in (logits, *activations.values()))
         return run
+
+    def _placed(self, module: nn.Module, settings: Settings) -> nn.Module:
+        return self.converted(module).to(settings.device).to(memory_format=torch.channels_last)
+
+    def _run(self, batch: torch.Tensor, taps: tuple[str, ...]) -> Forward:
+        network, pinned = self._network(batch, taps)
+        network.input.copy_(batch)
+        logits, *values = (part.numpy() for part in pinned.download(network()))
+        return logits, dict(zip(taps, values))
 
     def _network(self, batch: torch.Tensor, taps: tuple[str, ...]
                  ) -> tuple[Recorded, PinnedOutputs]:
@@ -138,8 +148,10 @@ class CudaBackend(Backend):
         if made.failure:
             # A pool that a failed recording has touched is not used again.
             self._pool = torch.cuda.graph_pool_handle()
+            if not self.notes:
+                LOGGER.warning('backend %s runs without a CUDA graph, because recording failed: '
+                               '%s', self.name, made.failure)
             self.notes = f'without a CUDA graph, because recording failed: {made.failure}'
-            LOGGER.warning('backend %s runs %s', self.name, self.notes)
         return made
 
 

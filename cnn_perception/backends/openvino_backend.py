@@ -15,7 +15,8 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from cnn_perception.backends import openvino_int8
-from cnn_perception.backends.base import Backend, CompileError, drop_taps, Forward, Settings
+from cnn_perception.backends.base import (
+    Backend, CompileError, drop_taps, Forward, joined, LARGEST, parts_of, Settings)
 from cnn_perception.backends.half import round_constants
 from cnn_perception.backends.openvino_convert import convert, with_normalisation
 from cnn_perception.backends.selection import LOGGER, register
@@ -29,9 +30,6 @@ from torch import nn
 __all__ = ['OpenVINOBackend']
 
 HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'float16': 'f16', 'int8': 'f32'}
-# Every size of a batch is a network of its own, with weights of its own: only powers of two are
-# compiled, and of tapped networks, which run a few times a second, only that for one picture.
-LARGEST = 16
 CAPABILITIES = {'bfloat16': 'BF16', 'float16': 'FP16', 'int8': 'INT8'}
 
 
@@ -89,11 +87,10 @@ class OpenVINOBackend(Backend):
 
     def forward(self, batch: np.ndarray, taps: tuple[str, ...] = ()) -> Forward:
         """Run (N, h, w, C) uint8; see `Backend.forward`."""
-        parts = [self._run(part, taps) for part in parts_of(batch, 1 if taps else LARGEST)]
-        if len(parts) == 1:
-            return parts[0]
-        return np.concatenate([logits for logits, _ in parts]), {
-            name: np.concatenate([values[name] for _, values in parts]) for name in taps}
+        # Every size of a batch is a network of its own, with weights of its own: of tapped ones,
+        # which run a few times a second, only that for one picture is compiled.
+        return joined([self._run(part, taps)
+                       for part in parts_of(batch, 1 if taps else LARGEST)])
 
     def forget(self, taps: tuple[str, ...]) -> None:
         """Free the compiled networks; see `Backend.forget`."""
@@ -167,16 +164,6 @@ class OpenVINOBackend(Backend):
         if self.precision == 'bfloat16':
             round_constants(model)
         return with_normalisation(model, self.preprocessor.preprocessing)
-
-
-def parts_of(batch: np.ndarray, largest: int) -> list[np.ndarray]:
-    """Cut a batch (N, ...) into parts of 1, 2, 4 ... pictures, at most `largest`."""
-    parts, begin = [], 0
-    while begin < len(batch):
-        size = min(largest, 1 << ((len(batch) - begin).bit_length() - 1))
-        parts.append(batch[begin:begin + size])
-        begin += size
-    return parts
 
 
 def last_line(error: Exception) -> str:

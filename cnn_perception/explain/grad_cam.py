@@ -110,10 +110,10 @@ class GradCam:
 
     def _weights(self, given: Mapping[str, Values], indices: Sequence[int]) -> np.ndarray:
         """Return the mean gradient of the classes' logits for each map: (N, C) float32."""
-        last, dense = self._head.last, self._head.dense
-        if last is not None:
-            check_classes(indices, last.out_features)
-        if last is None or dense is None:
+        dense = self._head.dense
+        if self._rows is not None:
+            check_classes(indices, len(self._rows))
+        if self._rows is None or dense is None:
             gradient: Values = self._gradient(given, indices)
         else:
             gradient = self._dense_gradient(dense, self._rows[[*indices]], given)
