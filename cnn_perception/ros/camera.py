@@ -18,7 +18,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification
 
-__all__ = ['Camera']
+__all__ = ['Camera', 'image_topic']
 
 ANSWERS = QoSProfile(depth=10)
 # A reliable writer matches every reader; one picture is enough for a viewer.
@@ -31,19 +31,18 @@ class Camera:
     """
     The topics and statistics of one camera.
 
-    name: as in the parameter `cameras`, '' for the only one. Its images come from `topic` below
-    `name`, its answers go to ~/`name`/classification and its pictures to ~/`name`/debug/....
+    name: as in the parameter `cameras`, '' for the only one. Its images come from `topic`, its
+    answers go to ~/`name`/classification and its pictures to ~/`name`/debug/....
     Publishers come and go in the executor's thread while the pictures' thread uses them.
     """
 
     def __init__(self, node: Node, name: str, topic: str, compressed: bool) -> None:
-        """Create the publishers; the caller subscribes."""
+        """Create the publishers; the caller subscribes to `topic`, which `image_topic` gives."""
         self.name = name
         self.statistics = CameraStatistics()
         self.transport = TransportWatch()
         self.message_type: type = CompressedImage if compressed else Image
-        self.topic = node.resolve_topic_name(
-            '/'.join(filter(None, [name, topic, 'compressed' if compressed else ''])))
+        self.topic = topic
         self.last_picture = 0.0
         # Of several publishers on one topic, each counts its images for itself.
         self.publishers = 0
@@ -107,3 +106,18 @@ class Camera:
             for publisher in [self._answers, *self._pictures.values()]:
                 self._node.destroy_publisher(publisher)
             self._pictures, self._layers = {}, {}
+
+
+def image_topic(node: Node, name: str, topic: str, compressed: bool) -> str:
+    """
+    Return the full name of a camera's image topic, remapped: `topic` below its `name`.
+
+    Raises ValueError where ROS has no such names.
+    """
+    parts = [name, topic, 'compressed' if compressed else '']
+    try:
+        return node.resolve_topic_name('/'.join(filter(None, parts)))
+    except RuntimeError as error:
+        reason = str(error).partition(', at /')[0].removeprefix('failed to resolve name: ')
+        raise ValueError(f"image_topic is '{topic}', of camera '{name}': {reason}; expected a "
+                         'name such as image or camera/image_raw') from error

@@ -106,7 +106,13 @@ class ClassifierNode(LifecycleNode):
             raise ValueError(reason)
         started = time.monotonic()
         self._loads += 1
-        self._loaded = Loaded(self, self.settings, self._loads)
+        known = {*self.publishers}
+        try:
+            self._loaded = Loaded(self, self.settings, self._loads)
+        except Exception:
+            for publisher in {*self.publishers} - known:
+                self.destroy_publisher(publisher)
+            raise
         network = self._loaded.classifier.network
         if not network.trained:
             self.get_logger().warning("weights are 'none': the values of the network are random "

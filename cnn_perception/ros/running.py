@@ -9,7 +9,7 @@ from typing import Any
 
 from cnn_perception.classifier import Classifier
 from cnn_perception.ros import messages
-from cnn_perception.ros.camera import Camera
+from cnn_perception.ros.camera import Camera, image_topic
 from cnn_perception.ros.debug_layers import DebugLayers
 from cnn_perception.ros.debug_settings import DebugSettings, read_settings
 from cnn_perception.ros.image_messages import from_rgb
@@ -44,6 +44,9 @@ class Loaded:
         self.cameras: dict[str, Camera] = {}
         # What is quick to refuse, before the network is loaded.
         names = camera_names(settings['cameras'])
+        compressed = settings['image_transport'] == 'compressed'
+        images = {name: image_topic(node, name, settings['image_topic'], compressed)
+                  for name in names}
         read_settings(settings)
         self.classifier = Classifier(
             settings['architecture'], settings['weights'], settings['device'],
@@ -60,8 +63,7 @@ class Loaded:
         kernels = self.layers.kernels()
         # Publishers last: what can fail before them then leaves none behind.
         for name in names:
-            self.cameras[name] = Camera(node, name, settings['image_topic'],
-                                        settings['image_transport'] == 'compressed')
+            self.cameras[name] = Camera(node, name, images[name], compressed)
             self.cameras[name].set_layers(topics)
         self._labels = self._latched(LabelInfo, '~/label_info')
         self._vision = self._latched(VisionInfo, '~/vision_info')

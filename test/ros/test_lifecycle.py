@@ -75,6 +75,7 @@ def test_every_transition(start, namespace, observer):
     ({'backend': 'cuda'}, 'it runs on cuda'),
     ({'backend': 'tensorrt'}, 'it runs on cuda'),
     ({'calibration': '/nowhere'}, "'/nowhere' does not exist"),
+    ({'image_topic': 'camera/image-raw'}, "image_topic is 'camera/image-raw'"),
 ])
 def test_configure_fails_with_its_cause_and_can_be_mended(
         start, namespace, observer, wrong, cause):
@@ -90,6 +91,19 @@ def test_configure_fails_with_its_cause_and_can_be_mended(
     assert observer.change_state('configure')
     assert observer.change_state('activate')
     assert classifies(observer)
+
+
+def test_a_failed_configure_leaves_no_publisher(start, namespace, observer):
+    # Its images have a name, its answers have one that is too long: the first camera's are there.
+    long = 'a' * (247 - len(f'{namespace}//image'))
+    process = start('classifier', namespace, cameras=f'[front, {long}]', **SMALL)
+    process.wait_for_log('configure failed: ')
+    assert 'topic length should not exceed' in process.log
+    topic = f'{namespace}/classifier/front/classification'
+    assert observer.wait_for(lambda: observer.node.count_publishers(topic) == 0)
+    assert observer.set_parameter('cameras', ['front']).successful
+    assert observer.change_state('configure')
+    assert observer.wait_for(lambda: observer.node.count_publishers(topic) == 1)
 
 
 @pytest.mark.parametrize(('argument', 'expected'), [

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from cnn_perception.ros.camera import Camera
+from cnn_perception.ros.camera import Camera, image_topic
 from cnn_perception.ros.raw_image import read
 from cnn_perception.ros.receiver import Receiver
 import pytest
@@ -22,7 +22,8 @@ class Bench:
         self.context = rclpy.Context()
         rclpy.init(args=[], context=self.context)
         self.node = rclpy.create_node('receiver', context=self.context)
-        self.cameras = {name: Camera(self.node, name, 'image', False) for name in names}
+        self.cameras = {name: Camera(self.node, name, image_topic(
+            self.node, name, 'image', False), False) for name in names}
         self.receiver = Receiver(self.node, self.cameras, lambda: window)
         self.publishers = {name: self.node.create_publisher(
             Image, camera.topic, QoSProfile(depth=100)) for name, camera in self.cameras.items()}
