@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from cnn_perception.backends import choose, Settings
+from cnn_perception.backends import choose, runs_on, Settings
 from cnn_perception.devices import resolve_device
 from cnn_perception.processor import one_torch_thread
 from cnn_perception.weights import load_network, Network
 import numpy as np
+import torch
 
 __all__ = ['ClassScore', 'Classifier', 'Prediction']
 
@@ -73,6 +74,12 @@ class Classifier:
             check_frame(index, frame)
         # The device first: it is the quickest to refuse.
         self.device, self.device_reason = resolve_device(device)
+        cpu = torch.device('cpu')
+        if (device == 'auto' and self.device != cpu and runs_on(cpu, backend, precision)
+                and not runs_on(self.device, backend, precision)):
+            self.device_reason = (f'cpu, because backend {backend} in {precision} does not run on '
+                                  f'{self.device}')
+            self.device = cpu
         with one_torch_thread():
             self.network: Network = load_network(
                 architecture, weights, label_file=label_file, input_size=input_size, mean=mean,

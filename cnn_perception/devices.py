@@ -13,15 +13,18 @@ def resolve_device(name: str) -> tuple[torch.device, str]:
     """
     Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device and a sentence that says why.
 
-    `auto` takes the first GPU and falls back to the CPU. An explicit GPU that is not there
-    raises ValueError: a robot that was promised a GPU must not run slowly in silence.
+    `auto` takes the first GPU and falls back to the CPU where there is none that computes. An
+    explicit GPU that is not there, or does not compute, raises ValueError: a robot that was
+    promised a GPU must not run slowly in silence.
     """
     if name == 'cpu':
         return torch.device('cpu'), 'cpu, as asked'
     if name == 'auto':
-        if torch.cuda.is_available():
-            return torch.device('cuda', 0), f'cuda:0 ({torch.cuda.get_device_name(0)})'
-        return torch.device('cpu'), 'cpu, because no CUDA device is available'
+        if not torch.cuda.is_available():
+            return torch.device('cpu'), 'cpu, because no CUDA device is available'
+        if problem := trouble(torch.device('cuda', 0)):
+            return torch.device('cpu'), f'cpu, because cuda:0 does not compute: {problem}'
+        return torch.device('cuda', 0), f'cuda:0 ({torch.cuda.get_device_name(0)})'
     match = re.fullmatch(r'cuda(?::(\d+))?', name)
     if match is None:
         raise ValueError(f"device is '{name}', expected 'auto', 'cpu', 'cuda' or 'cuda:N'")
@@ -31,4 +34,17 @@ def resolve_device(name: str) -> tuple[torch.device, str]:
         reason = f'torch {torch.__version__} sees {count} CUDA device(s)'
         raise ValueError(f"device is '{name}' but {reason}; check nvidia-smi and the torch build, "
                          "or use device 'auto' or 'cpu'")
-    return torch.device('cuda', index), f'{name} ({torch.cuda.get_device_name(index)})'
+    device = torch.device('cuda', index)
+    if problem := trouble(device):
+        raise ValueError(f"device is '{name}' but it does not compute: {problem}; check with "
+                         "nvidia-smi what else uses it, and that this torch is built for it, or "
+                         "use device 'auto' or 'cpu'")
+    return device, f'{name} ({torch.cuda.get_device_name(index)})'
+
+
+def trouble(device: torch.device) -> str:
+    """Compute something; '' where it works: a GPU can be full, or older or newer than torch."""
+    try:
+        return '' if int(torch.ones(8, device=device).sum()) == 8 else 'its sums are wrong'
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch built without CUDA
+        return str(error).strip().partition('\n')[0]

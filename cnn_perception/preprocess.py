@@ -8,12 +8,14 @@ transforms, rounds. Only the crop that the network reads is converted to float.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from cnn_perception.processor import one_torch_thread
-from cnn_perception.resample import as_tensor, KERNELS, resampled_crop
+from cnn_perception.resample import as_tensor, KERNELS, middle, resampled_crop
+from cnn_perception.resample_products import ProductResampling
 import numpy as np
 import torch
 import torch.nn.functional
@@ -25,6 +27,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # ITU-R BT.601 luma, as Pillow and torchvision weigh the channels.
 LUMA = (0.2989, 0.587, 0.114)
+# Sizes of pictures for which weights are kept on a GPU.
+MOST_READERS = 32
 
 
 @dataclass(frozen=True)
@@ -134,7 +138,7 @@ class Preprocessor:
     Applies a `Preprocessing` to pictures, on the device that the network runs on.
 
     Its steps can be had one by one, so that an engine takes over some of them: `crops` (pictures
-    of any sizes, on the CPU), `levels` (pictures of one size, already on the device), `normalise`.
+    of any sizes, on the CPU), `reader` (pictures of one size, already on the device), `normalise`.
     """
 
     def __init__(self, preprocessing: Preprocessing, device: torch.device) -> None:
@@ -146,15 +150,19 @@ class Preprocessor:
         self._scale = (1.0 / (255.0 * std)).to(device)
         self._shift = (-mean / std).to(device)
         self._luma = torch.tensor(LUMA).view(1, 3, 1, 1).to(device)
+        self.reader = lru_cache(maxsize=MOST_READERS)(self._new_reader)
+        """
+        (height, width) -> function of (N, height, width, 3) uint8 on the device to the levels of
+        the crop: (N, C, h, w) float32, whole numbers in [0, 255], the same that `crops` gives.
+        """
 
     def __call__(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
         """Turn (H, W, 3) uint8 RGB pictures of any sizes into (N, C, h, w) float32, normalised."""
         if self.device.type == 'cpu':
             pictures = torch.from_numpy(self.crops(frames)).permute(0, 3, 1, 2)  # (N, C, h, w)
         else:
-            pictures = torch.cat([self.levels(
-                as_tensor(frame).to(self.device)[None].permute(0, 3, 1, 2))  # (1, 3, H, W)
-                for frame in frames])
+            pictures = torch.cat([self.reader(*frame.shape[:2])(
+                as_tensor(frame).to(self.device)[None]) for frame in frames])
         return self.normalise(pictures)
 
     def crops(self, frames: Sequence[np.ndarray]) -> np.ndarray:
@@ -182,10 +190,20 @@ class Preprocessor:
             return self._crop(self._resize(
                 picture.permute(0, 3, 1, 2)))[0].permute(1, 2, 0).numpy()
 
-    def levels(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Turn (N, 3, H, W) uint8 on the device into (N, C, h, w) float32 from 0 to 255."""
-        values = self._crop(self._resize(pictures)).to(torch.float32)
-        return self._grey(values) if self.preprocessing.channels == 1 else values
+    def _new_reader(self, height: int, width: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        settings = self.preprocessing
+        size, crop = settings.resized(height, width), settings.crop
+        resize: Callable[[torch.Tensor], torch.Tensor] = self._resize
+        if size != (height, width) and settings.interpolation in KERNELS:
+            covers = size[0] >= crop[0] and size[1] >= crop[1]
+            box = (*middle(size, crop), *crop) if covers else (0, 0, *size)
+            resize = ProductResampling((height, width), size, box, settings.interpolation,
+                                       self.device)
+
+        def read(pictures: torch.Tensor) -> torch.Tensor:
+            values = self._crop(resize(pictures.permute(0, 3, 1, 2))).to(torch.float32)
+            return self._grey(values) if settings.channels == 1 else values
+        return read
 
     def normalise(self, levels: torch.Tensor) -> torch.Tensor:
         """Turn (N, C, h, w) from 0 to 255, uint8 or float32, into what the weights expect."""
@@ -195,20 +213,15 @@ class Preprocessor:
         return (values * self._luma).sum(dim=1, keepdim=True).round()
 
     def _resize(self, pictures: torch.Tensor) -> torch.Tensor:
-        """Resize (N, 3, H, W) uint8 to (N, 3, h, w), antialiased; whole levels of any type."""
+        """Resize (N, 3, H, W) uint8 to (N, 3, h, w) uint8, antialiased."""
         size = self.preprocessing.resized(*pictures.shape[2:])
         if size == tuple(pictures.shape[2:]):
             return pictures
         mode = self.preprocessing.interpolation
         if mode == 'nearest':
             return torch.nn.functional.interpolate(pictures, size=size, mode='nearest-exact')
-        if pictures.device.type == 'cpu':
-            return torch.nn.functional.interpolate(
-                pictures, size=size, mode=mode, antialias=True, align_corners=False)
-        # The kernels of CUDA resize floats only; rounded here as the CPU's round.
-        resized = torch.nn.functional.interpolate(
-            pictures.float(), size=size, mode=mode, antialias=True, align_corners=False)
-        return resized.round_().clamp_(0, 255)
+        return torch.nn.functional.interpolate(
+            pictures, size=size, mode=mode, antialias=True, align_corners=False)
 
     def _crop(self, pictures: torch.Tensor) -> torch.Tensor:
         """Cut (N, 3, crop height, crop width) from the centre, padding with black."""
@@ -218,7 +231,5 @@ class Preprocessor:
             top, left = missing[0] // 2, missing[1] // 2
             pictures = torch.nn.functional.pad(
                 pictures, (left, missing[1] - left, top, missing[0] - top))
-        # Rounded half to even, as torchvision places its crop.
-        top = round((pictures.shape[2] - height) / 2.0)
-        left = round((pictures.shape[3] - width) / 2.0)
+        top, left = middle((pictures.shape[2], pictures.shape[3]), (height, width))
         return pictures[:, :, top:top + height, left:left + width]

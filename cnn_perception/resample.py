@@ -18,7 +18,7 @@ import warnings
 import numpy as np
 import torch
 
-__all__ = ['as_tensor', 'KERNELS', 'resampled_crop']
+__all__ = ['as_tensor', 'KERNELS', 'middle', 'resampled_crop']
 
 # As torch.nn.functional.interpolate calls them, but told the scales themselves.
 KERNELS: dict[str, Callable[..., torch.Tensor]] = {
@@ -70,12 +70,16 @@ def resampled_crop(frame: np.ndarray, resized: tuple[int, int], crop: tuple[int,
         window.top:window.top + crop[0], window.left:window.left + crop[1]]
 
 
+def middle(size: tuple[int, int], crop: tuple[int, int]) -> tuple[int, int]:
+    """Return (top, left) of a crop, rounded half to even, as torchvision places its crop."""
+    return round((size[0] - crop[0]) / 2.0), round((size[1] - crop[1]) / 2.0)
+
+
 @lru_cache(maxsize=64)
 def window_of(size: tuple[int, int], resized: tuple[int, int], crop: tuple[int, int],
               support: int) -> Window:
     """Compute the window for pictures of one size."""
-    # Rounded half to even, as torchvision places its crop.
-    top, left = (round((whole - part) / 2.0) for whole, part in zip(resized, crop))
+    top, left = middle(resized, crop)
     skipped, rows = rows_of(size[0], resized[0], top, crop[0], support)
     width = left + crop[1] if resized[1] < size[1] else resized[1]
     height = top + crop[0] - skipped if rows != (0, size[0]) else resized[0]

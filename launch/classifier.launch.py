@@ -94,4 +94,4 @@ def rviz(context: LaunchContext, node: list[str], image: list[str]) -> Node:
         package='rviz2', executable='rviz2', name='rviz',
         arguments=['-d', str(launching.CONFIG / 'cnn_perception.rviz')],
         remappings=[(RVIZ_IMAGE, launching.resolved(context, '/'.join(image))), *pictures],
-        output='screen', emulate_tty=True)
+        additional_env=launching.transport(context), output='screen', emulate_tty=True)

@@ -4,10 +4,12 @@ import json
 import os
 import pickle
 
-from cnn_perception import architectures, checkpoints
+from cnn_perception import architectures, checkpoints, devices
+from cnn_perception.classifier import Classifier
 from cnn_perception.devices import resolve_device
 from cnn_perception.labels import imagenet_names, load_labels, make_unique
 from cnn_perception.weights import load_network
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -172,6 +174,39 @@ def test_devices():
             resolve_device(name)
     with pytest.raises(ValueError, match='check nvidia-smi'):
         resolve_device('cuda:99')
+
+
+@pytest.fixture
+def idle_gpu(monkeypatch):
+    """A GPU that torch lists, but that it cannot compute on, as one that is full or too new."""
+    if torch.cuda.is_available():
+        pytest.skip('there is a GPU that works')
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
+    monkeypatch.setattr(torch.cuda, 'get_device_name', lambda index: 'a GPU')
+
+
+def test_a_gpu_that_does_not_compute_is_passed_over_or_refused(idle_gpu):
+    device, reason = resolve_device('auto')
+    assert device == torch.device('cpu')
+    assert reason.startswith('cpu, because cuda:0 does not compute: ')
+    with pytest.raises(ValueError, match="device is 'cuda' but it does not compute: "):
+        resolve_device('cuda')
+
+
+@pytest.mark.parametrize('options', [
+    {'backend': 'openvino'}, {'backend': 'openvino', 'precision': 'int8'},
+    {'precision': 'int8'}])
+def test_auto_takes_the_cpu_for_what_no_gpu_does(idle_gpu, monkeypatch, options):
+    pytest.importorskip('openvino')
+    if 'precision' in options:
+        pytest.importorskip('nncf')
+    monkeypatch.setattr(devices, 'trouble', lambda device: '')
+    pictures = [np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)] * 2
+    classifier = Classifier('lenet5', 'none', 'auto', calibration=pictures, **options)
+    assert classifier.device == torch.device('cpu')
+    assert 'does not run on cuda:0' in classifier.device_reason
+    assert classifier.backend_name == 'openvino'
 
 
 @pytest.mark.gpu

@@ -100,10 +100,11 @@ class Backend:
 
     def traced(self) -> TappedNetwork:
         """Return the traced network, traced when it is first asked for."""
-        with TRACING:
-            if self._traced is None:
-                self._traced = TappedNetwork(self.module)
-            return self._traced
+        if self._traced is None:
+            with TRACING.alone():
+                if self._traced is None:
+                    self._traced = TappedNetwork(self.module)
+        return self._traced
 
     def tapped(self, taps: tuple[str, ...]) -> nn.Module | fx.GraphModule:
         """Return a module (N, C, h, w) -> (logits, {tap: activation}), sharing the weights."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import threading
 
-from cnn_perception.backends.base import CompileError, drop_taps, Forward, Settings
+from cnn_perception.backends.base import (
+    CompileError, drop_taps, Forward, joined, LARGEST, parts_of, Settings)
 from cnn_perception.backends.selection import LOGGER, register
 from cnn_perception.backends.torch_backend import Network, TorchBackend
 from cnn_perception.preprocess import Preprocessing
@@ -26,7 +28,8 @@ class CompileBackend(TorchBackend):
     """
     Runs what torch.compile makes of a network; each batch size and set of taps once, in seconds.
 
-    Where a later one cannot be compiled, that one runs in eager torch, with a warning, once.
+    While something is compiled in one thread, what has been compiled runs in others. Where a later
+    one cannot be compiled, that one runs in eager torch, with a warning, once.
     """
 
     def __init__(self, module: nn.Module, preprocessing: Preprocessing,
@@ -34,6 +37,7 @@ class CompileBackend(TorchBackend):
         """Compile for one picture; CompileError where torch cannot."""
         super().__init__(module, preprocessing, settings)
         self._compiled: dict[tuple[int, tuple[str, ...]], Network] = {}
+        self._building = threading.Lock()
         try:
             self._compile(self.tapped(()), (1, ()), self.prepare([
                 np.zeros((*preprocessing.crop, 3), np.uint8)]))
@@ -55,17 +59,26 @@ class CompileBackend(TorchBackend):
 
     def forward(self, batch: torch.Tensor, taps: tuple[str, ...] = ()) -> Forward:
         """Run (N, C, h, w) float32, normalised; see `Backend.forward`."""
+        return joined([self._run(part, taps)
+                       for part in parts_of(batch, 1 if taps else LARGEST)])
+
+    def _run(self, batch: torch.Tensor, taps: tuple[str, ...]) -> Forward:
         key = (batch.shape[0], taps)
         network = self._compiled.get(key)
         if network is None:
-            network = module = self.tapped(taps)
-            try:
-                network = self._compile(module, key, batch)
-            except Exception as error:  # as in the constructor
-                LOGGER.warning('torch.compile failed for %d picture(s) with layers %s, eager '
-                               'torch runs it: %s', batch.shape[0], list(taps), summary(error))
-                self._compiled[key] = module
+            with self._building:
+                network = self._compiled.get(key) or self._build(batch, key)
         return self.run(network, batch)
+
+    def _build(self, batch: torch.Tensor, key: tuple[int, tuple[str, ...]]) -> Network:
+        module = self.tapped(key[1])
+        try:
+            return self._compile(module, key, batch)
+        except Exception as error:  # as in the constructor
+            LOGGER.warning('torch.compile failed for %d picture(s) with layers %s, eager '
+                           'torch runs it: %s', key[0], list(key[1]), summary(error))
+            self._compiled[key] = module
+            return module
 
     def forget(self, taps: tuple[str, ...]) -> None:
         """Free the compiled modules; see `Backend.forget`."""
@@ -79,7 +92,7 @@ class CompileBackend(TorchBackend):
             if hasattr(dynamo, limit):
                 setattr(dynamo, limit, max(MOST_SHAPES, getattr(dynamo, limit)))
         compiled = torch.compile(module, dynamic=False)
-        self.run(compiled, batch)
+        self.run_beside_others(compiled, batch)
         self._compiled[key] = compiled
         return compiled
 

@@ -4,9 +4,10 @@ NVIDIA GPUs: static shapes recorded as CUDA graphs, half precision, everything o
 The uint8 pictures go to the GPU from pinned memory; resizing, crop and normalisation are one
 recording for each (pictures, height, width), the network one for each (pictures, taps), with
 batch normalisation folded in where nothing is tapped. Choosing cuDNN's algorithms takes seconds
-for each number of pictures, so only powers of two are recorded. All work is queued on one stream
-of the engine's own, by one thread at a time: a lock is held from the upload to the queued copy
-into a new batch, and from there to the answer.
+for each number of pictures, so only powers of two are recorded, and tapped networks for one
+picture. All work is queued on one stream of the engine's own, by one thread at a time: a lock is
+held from the upload to the queued copy into a new batch, and from there to the answer. Recording
+has another stream and another lock, so that answers do not wait for it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 import copy
 import threading
+import time
 
 from cnn_perception.backends.base import (
-    Backend, CompileError, drop_taps, DTYPES, Forward, joined, parts_of, Settings)
+    Backend, CompileError, drop_taps, DTYPES, Forward, joined, LARGEST, parts_of, Settings)
 from cnn_perception.backends.cuda_graphs import Function, PinnedOutputs, Recorded, Staging
 from cnn_perception.backends.folding import folded
 from cnn_perception.backends.half import half_module
@@ -29,7 +31,9 @@ from torch import nn
 
 __all__ = ['CudaBackend', 'by_size']
 
-# Every recording keeps its pictures' memory; beyond this many shapes new ones are not recorded.
+# Sizes and numbers of pictures that are kept ready; each keeps memory for its pictures.
+MOST_READERS = 32
+# Beyond this many networks new ones are not recorded.
 MOST_RECORDINGS = 128
 
 
@@ -47,12 +51,16 @@ class CudaBackend(Backend):
             super().__init__(self._placed(module, settings), preprocessing, settings)
             plain = folded(module) if self.records else None
             self._plain = self._placed(plain, settings) if plain is not None else None
-            self._lock = threading.RLock()
+            self._lock, self._building = threading.Lock(), threading.Lock()
             self._stream = torch.cuda.Stream(settings.device)
+            self._recorder = torch.cuda.Stream(settings.device)
             # The weights are still on their way, on the stream that everybody shares.
-            self._stream.wait_stream(torch.cuda.current_stream(settings.device))
+            for stream in (self._stream, self._recorder):
+                stream.wait_stream(torch.cuda.current_stream(settings.device))
+            self._largest = LARGEST
             self._pool = torch.cuda.graph_pool_handle()
             self._readers: dict[tuple[int, int, int], tuple[Staging, Recorded]] = {}
+            self._used: dict[tuple[int, int, int], float] = {}
             self._networks: dict[tuple[int, tuple[str, ...]],
                                  tuple[Recorded, PinnedOutputs]] = {}
             black = np.zeros((*preprocessing.crop, 3), np.uint8)
@@ -68,25 +76,34 @@ class CudaBackend(Backend):
         """
         preprocessing = self.preprocessor.preprocessing
         shape = (len(frames), preprocessing.channels, *preprocessing.crop)
+        parts = [(places, *self._reader(len(places), height, width))
+                 for (height, width), indices in by_size(frames).items()
+                 for places in parts_of(indices, self._largest)]
         with self._lock, torch.inference_mode(), torch.cuda.stream(self._stream):
             batch = torch.empty(shape, dtype=self.dtype, device=self.device,
                                 memory_format=torch.channels_last)
-            for (height, width), indices in by_size(frames).items():
-                for places in parts_of(indices):
-                    staging, reader = self._reader(len(places), height, width)
-                    staging.upload([frames[place] for place in places], reader.input)
-                    [pictures] = reader()
-                    if len(places) == len(frames):
-                        batch.copy_(pictures)
-                        continue
-                    for slot, place in enumerate(places):
-                        batch[place].copy_(pictures[slot])
+            for places, staging, reader in parts:
+                staging.upload([frames[place] for place in places], reader.input)
+                [pictures] = reader()
+                if len(places) == len(frames):
+                    batch.copy_(pictures)
+                    continue
+                for slot, place in enumerate(places):
+                    batch[place].copy_(pictures[slot])
             return batch
 
     def forward(self, batch: torch.Tensor, taps: tuple[str, ...] = ()) -> Forward:
         """Run (N, C, h, w) as `prepare` returns it; see `Backend.forward`."""
-        with self._lock, torch.inference_mode(), torch.cuda.stream(self._stream):
-            return joined([self._run(part, taps) for part in parts_of(batch)])
+        while True:
+            parts = parts_of(batch, 1 if taps else self._largest)
+            try:
+                return joined([self._run(part, taps) for part in parts])
+            except CompileError as error:
+                if len(parts[0]) == 1:
+                    raise
+                self._largest = len(parts[0]) // 2
+                LOGGER.warning('backend %s runs at most %d picture(s) at once, because more '
+                               'failed: %s', self.name, self._largest, error)
 
     def forget(self, taps: tuple[str, ...]) -> None:
         """Free the recordings; see `Backend.forget`."""
@@ -113,38 +130,62 @@ class CudaBackend(Backend):
         return self.converted(module).to(settings.device).to(memory_format=torch.channels_last)
 
     def _run(self, batch: torch.Tensor, taps: tuple[str, ...]) -> Forward:
-        network, pinned = self._network(batch, taps)
-        network.input.copy_(batch)
-        logits, *values = (part.numpy() for part in pinned.download(network()))
+        network, pinned = self._network(batch.shape[0], taps)
+        with self._lock, torch.inference_mode(), torch.cuda.stream(self._stream):
+            network.input.copy_(batch)
+            logits, *values = (part.numpy() for part in pinned.download(network()))
         return logits, dict(zip(taps, values))
 
-    def _network(self, batch: torch.Tensor, taps: tuple[str, ...]
-                 ) -> tuple[Recorded, PinnedOutputs]:
-        key = (batch.shape[0], taps)
-        if key not in self._networks:
-            with TRACING:  # recording runs the module, which a trace elsewhere would catch
-                network = self._recorded(self.function(*key), batch.clone())
-                self._networks[key] = network, PinnedOutputs(network())
-        return self._networks[key]
+    def _network(self, size: int, taps: tuple[str, ...]) -> tuple[Recorded, PinnedOutputs]:
+        """Return the recording for a number of pictures; CompileError where there can be none."""
+        key = (size, taps)
+        if found := self._networks.get(key):
+            return found
+        preprocessing = self.preprocessor.preprocessing
+        shape = (size, preprocessing.channels, *preprocessing.crop)
+        with self._building:
+            if found := self._networks.get(key):
+                return found
+            try:
+                made = self._recorded(self.function(*key), shape, self.dtype,
+                                      len(self._networks) < MOST_RECORDINGS)
+            except RuntimeError as error:
+                raise CompileError(str(error).strip().partition('\n')[0]) from error
+            self._networks[key] = found = made, PinnedOutputs(made.shapes)
+            return found
 
     def _reader(self, count: int, height: int, width: int) -> tuple[Staging, Recorded]:
+        """Return what makes (N, C, h, w), normalised, of (N, H, W, 3) uint8 on the GPU."""
         key = (count, height, width)
-        if key not in self._readers:
-            pictures = torch.zeros((count, height, width, 3), dtype=torch.uint8,
-                                   device=self.device)
-            self._readers[key] = Staging(*key), self._recorded(self._read, pictures)
-        return self._readers[key]
+        self._used[key] = time.monotonic()
+        if found := self._readers.get(key):
+            return found
+        with self._building:
+            if found := self._readers.get(key):
+                return found
+            levels = self.preprocessor.reader(height, width)
 
-    def _read(self, pictures: torch.Tensor) -> tuple[torch.Tensor]:
-        """Turn (N, H, W, 3) uint8 into (N, C, h, w) of the engine's type, normalised."""
-        levels = self.preprocessor.levels(pictures.permute(0, 3, 1, 2))
-        return (self.preprocessor.normalise(levels).to(
-            self.dtype, memory_format=torch.channels_last),)
+            def read(pictures: torch.Tensor) -> tuple[torch.Tensor]:
+                return (self.preprocessor.normalise(levels(pictures)).to(
+                    self.dtype, memory_format=torch.channels_last),)
+            found = Staging(*key), self._recorded(read, (*key, 3), torch.uint8)
+            if len(self._readers) >= MOST_READERS:
+                oldest = min(self._readers, key=self._used.__getitem__)
+                self._stream.synchronize()
+                del self._readers[oldest], self._used[oldest]
+            self._readers[key] = found
+            return found
 
-    def _recorded(self, function: Function, example: torch.Tensor) -> Recorded:
-        full = len(self._readers) + len(self._networks) >= MOST_RECORDINGS
-        made = Recorded(function, example, self._stream, self._pool,
-                        record=self.records and not full, exact=self.precision == 'float32')
+    def _recorded(self, function: Function, shape: tuple[int, ...], dtype: torch.dtype,
+                  record: bool = True) -> Recorded:
+        # Recording runs the module, which a trace elsewhere would catch.
+        with (TRACING.passing(), torch.inference_mode(), torch.cuda.device(self.device),
+              torch.cuda.stream(self._recorder)):
+            example = torch.zeros(shape, dtype=dtype, device=self.device)
+            if dtype != torch.uint8:
+                example = example.contiguous(memory_format=torch.channels_last)
+            made = Recorded(function, example, self._recorder, self._pool,
+                            record=self.records and record, precision=self.precision)
         if made.failure:
             # A pool that a failed recording has touched is not used again.
             self._pool = torch.cuda.graph_pool_handle()

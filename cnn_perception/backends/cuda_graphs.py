@@ -2,15 +2,17 @@
 Functions of one tensor recorded as CUDA graphs, and host memory that the GPU reads directly.
 
 A recorded function works on fixed addresses: its input is copied in, the recording is replayed,
-its outputs are overwritten by the next replay. Whoever uses one does so on one stream and under
-one lock, and has copied the outputs, on that stream, before the next call.
+its outputs are overwritten by the next replay. Whoever calls some that share a pool does so on one
+stream and under one lock, and has copied the outputs, on that stream, before the next call. They
+are made on another stream, so that others can be called meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from cnn_perception.backends.half import whole_precision
 import numpy as np
 import torch
 
@@ -19,23 +21,25 @@ __all__ = ['PinnedOutputs', 'Recorded', 'Staging']
 # The first passes choose algorithms and allocate workspaces, neither of which can be recorded.
 WARM_UP_PASSES = 3
 Function = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
+# The allocator goes on asking a recording that failed which memory is its own.
+_FAILED: list[torch.cuda.CUDAGraph] = []
 
 
 class Recorded:
     """
     A function (one tensor of a fixed shape) -> tensors, replayed with a single launch.
 
-    input: the tensor to write to before a call. failure: why the function is called as it is
-    instead of replayed, '' where it is replayed.
+    input: the tensor to write to before a call. shapes: those of the outputs. failure: why the
+    function is called as it is instead of replayed, '' where it is replayed.
     """
 
     def __init__(self, function: Function, example: torch.Tensor, stream: torch.cuda.Stream,
-                 pool: Any, *, record: bool = True, exact: bool = False) -> None:
+                 pool: Any, *, record: bool = True, precision: str = 'float32') -> None:
         """
         Warm up and record on `stream`, inside inference mode.
 
-        example: stands for every later input; it becomes `input`. pool: memory shared with the
-        other recordings of this stream. exact: no TF32 in convolutions. Raises RuntimeError where
+        example: stands for every later input; it becomes `input`. pool: memory shared with other
+        recordings made on this stream. precision: of the convolutions. Raises RuntimeError where
         the function does not even run unrecorded.
         """
         self.input = example
@@ -43,13 +47,14 @@ class Recorded:
         self._function = function
         self._graph: torch.cuda.CUDAGraph | None = None
         self._outputs: tuple[torch.Tensor, ...] = ()
-        self._exact = exact
-        with torch.cuda.device(example.device), self._algorithms():
+        self._precision = precision
+        with torch.cuda.device(example.device), whole_precision(precision, choose=True):
             # The example was written on the caller's stream.
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
                 for _ in range(WARM_UP_PASSES if record else 1):
-                    function(self.input)
+                    outputs = function(self.input)
+            self.shapes = [values.shape for values in outputs]
             stream.synchronize()
             if record:
                 self._record(stream, pool)
@@ -57,7 +62,7 @@ class Recorded:
     def __call__(self) -> tuple[torch.Tensor, ...]:
         """Run on the current stream, on what `input` holds; returns without waiting."""
         if self._graph is None:
-            with self._algorithms():
+            with whole_precision(self._precision, choose=True):
                 return self._function(self.input)
         self._graph.replay()
         return self._outputs
@@ -70,15 +75,12 @@ class Recorded:
                                   capture_error_mode='thread_local'):
                 self._outputs = self._function(self.input)
         except RuntimeError as error:
-            self.failure = str(error).strip().partition('\n')[0]
+            # Of a recording that was broken off, the end reports only that it was.
+            self.failure = str(error.__context__ or error).strip().partition('\n')[0]
             self._outputs = ()
+            _FAILED.append(graph)
             return
         self._graph = graph
-
-    def _algorithms(self) -> Any:
-        # For fixed shapes it pays to try cuDNN's algorithms; the recording keeps the fastest.
-        return torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False,
-                                          allow_tf32=not self._exact)
 
 
 class Staging:
@@ -103,10 +105,10 @@ class Staging:
 class PinnedOutputs:
     """Pinned host memory for the outputs of a network."""
 
-    def __init__(self, outputs: tuple[torch.Tensor, ...]) -> None:
-        """Allocate float32 memory of the outputs' shapes."""
-        self._tensors = [torch.empty(values.shape, dtype=torch.float32, pin_memory=True)
-                         for values in outputs]
+    def __init__(self, shapes: Sequence[torch.Size]) -> None:
+        """Allocate float32 memory."""
+        self._tensors = [torch.empty(shape, dtype=torch.float32, pin_memory=True)
+                         for shape in shapes]
         self._done = torch.cuda.Event()
 
     def download(self, outputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:

@@ -117,7 +117,7 @@ class OpenVINOBackend(Backend):
         return logits, dict(zip(taps, values))
 
     def _forward_in_torch(self, module: nn.Module, batch: np.ndarray) -> Forward:
-        with TRACING, torch.inference_mode():
+        with TRACING.passing(), torch.inference_mode():
             pictures = torch.from_numpy(batch).permute(0, 3, 1, 2)  # (N, C, h, w)
             logits, activations = module(self.preprocessor.normalise(pictures))
             return logits.numpy(), {name: values.numpy() for name, values in activations.items()}

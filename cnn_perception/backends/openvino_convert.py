@@ -33,7 +33,7 @@ def convert(module: nn.Module, shape: tuple[int, ...]) -> Any:
         logits, activations = module(batch)
         return logits, *activations.values()
 
-    with TRACING, one_torch_thread(), torch.no_grad():
+    with TRACING.alone(), one_torch_thread(), torch.no_grad():
         # What torch.jit.trace does, which however keeps every function it has traced, some
         # megabytes each, for as long as the process lives.
         graph, _ = torch._C._create_graph_by_tracing(

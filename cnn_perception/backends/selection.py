@@ -13,6 +13,7 @@ import difflib
 import logging
 
 from cnn_perception.backends.base import Backend, CompileError, PRECISIONS, Settings
+from cnn_perception.backends.half import whole_precision
 from cnn_perception.backends.tapping import TRACING
 from cnn_perception.preprocess import Preprocessing, Preprocessor
 from cnn_perception.processor import one_torch_thread
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ['AUTO', 'Agreement', 'agreement', 'choose', 'names', 'refusal', 'register']
+__all__ = ['AUTO', 'Agreement', 'agreement', 'choose', 'names', 'refusal', 'register', 'runs_on']
 
 LOGGER = logging.getLogger('cnn_perception')
 # Fastest first, as benchmarks/results has them; the last one runs every network.
@@ -83,6 +84,12 @@ def refusal(name: str, settings: Settings) -> str:
     return kind.refusal(settings)
 
 
+def runs_on(device: torch.device, name: str, precision: str) -> bool:
+    """Tell whether an engine, or for `auto` any that it may take, is made for these."""
+    kinds = [known(name)] if name != 'auto' else [known(kind) for kind in AUTO[device.type]]
+    return any(device.type in kind.devices and precision in kind.precisions for kind in kinds)
+
+
 def choose(name: str, module: nn.Module, preprocessing: Preprocessing, settings: Settings
            ) -> tuple[Backend, str]:
     """
@@ -141,7 +148,8 @@ def agreement(backend: Backend, module: nn.Module, frames: Sequence[np.ndarray])
     prepare = Preprocessor(backend.preprocessor.preprocessing, device)
     same, differences = 0, []
     for frame in frames:
-        with TRACING, one_torch_thread(), torch.inference_mode():
+        with (TRACING.passing(), one_torch_thread(), whole_precision('float32'),
+              torch.inference_mode()):
             expected = module(prepare([frame])).softmax(dim=1)[0].cpu()
         logits, _ = backend.forward(backend.prepare([frame]))
         answer = torch.from_numpy(logits).softmax(dim=1)[0]

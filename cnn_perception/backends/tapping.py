@@ -8,7 +8,8 @@ extraction names: the path of the module (`layer1.0.conv1`) or of the operation 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import difflib
 import threading
 
@@ -18,9 +19,61 @@ from torchvision.models.feature_extraction import NodePathTracer
 
 __all__ = ['TappedNetwork', 'TRACING', 'tap']
 
-# While torch traces a network it patches nn.Module for every thread: a forward pass elsewhere
-# would be caught in the trace. Whoever runs modules in eager mode beside others holds this too.
-TRACING = threading.RLock()
+
+class Tracing:
+    """
+    Lets modules run in several threads at once, and a trace of one only alone.
+
+    While torch traces a network it patches nn.Module for every thread: a forward pass elsewhere
+    would be caught in the trace.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nobody inside."""
+        self._changed = threading.Condition()
+        self._tracer = 0
+        self._depth = 0
+        self._waiting = 0
+        self._passes: dict[int, int] = {}
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Trace: wait until no other thread runs or traces a module, and keep them out."""
+        thread = threading.get_ident()
+        with self._changed:
+            self._waiting += 1
+            self._changed.wait_for(lambda: self._tracer in (0, thread)
+                                   and not self._passes.keys() - {thread})
+            self._waiting -= 1
+            self._tracer, self._depth = thread, self._depth + 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._depth -= 1
+                self._tracer = thread if self._depth else 0
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def passing(self) -> Iterator[None]:
+        """Run a module: wait until no other thread traces one, and let none begin to."""
+        thread = threading.get_ident()
+        with self._changed:
+            # One that waits to trace comes first, or a busy camera would keep it waiting for ever.
+            self._changed.wait_for(lambda: self._tracer == thread or thread in self._passes
+                                   or not (self._tracer or self._waiting))
+            self._passes[thread] = self._passes.get(thread, 0) + 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._passes[thread] -= 1
+                if not self._passes[thread]:
+                    del self._passes[thread]
+                    self._changed.notify_all()
+
+
+TRACING = Tracing()
 
 
 class TappedNetwork:
@@ -30,7 +83,7 @@ class TappedNetwork:
         """Trace a module in evaluation mode; ValueError where its control flow forbids it."""
         tracer = NodePathTracer(**tracing_options())
         try:
-            with TRACING:
+            with TRACING.alone():
                 self._graph = tracer.trace(module.eval())
         except (fx.proxy.TraceError, RuntimeError, TypeError, AttributeError) as error:
             raise ValueError(f'layers of {type(module).__name__} cannot be tapped, because its '

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import threading
 
 from cnn_perception.backends.base import Backend, DTYPES, Forward, Settings
-from cnn_perception.backends.half import half_module
+from cnn_perception.backends.half import half_module, whole_precision
 from cnn_perception.backends.selection import register
 from cnn_perception.backends.tapping import TRACING
 from cnn_perception.preprocess import Preprocessing
@@ -14,6 +15,7 @@ from torch import nn
 
 __all__ = ['Network', 'TorchBackend']
 
+PASS = threading.RLock()
 # A module (N, C, h, w) -> (logits, {tap: activation}), or what a compiler made of one.
 Network = Callable[[torch.Tensor], tuple[torch.Tensor, dict[str, torch.Tensor]]]
 
@@ -23,8 +25,8 @@ class TorchBackend(Backend):
     """
     Runs a module, and, for tapped layers, a module derived from it with several outputs.
 
-    A lock of the process lets one thread at a time through: while a network is traced, torch
-    patches every module there is, and two forward passes on the same cores gain nothing.
+    A lock of the process lets one thread at a time through: two forward passes on the same cores
+    gain nothing.
     """
 
     def __init__(self, module: nn.Module, preprocessing: Preprocessing,
@@ -61,7 +63,12 @@ class TorchBackend(Backend):
 
     def run(self, module: Network, batch: torch.Tensor) -> Forward:
         """Run a module (N, C, h, w) -> (logits, {tap: activation}) on a prepared batch."""
-        with TRACING, torch.inference_mode():
+        with PASS:
+            return self.run_beside_others(module, batch)
+
+    def run_beside_others(self, module: Network, batch: torch.Tensor) -> Forward:
+        """Run as `run` does, while another thread may be running a module too."""
+        with TRACING.passing(), whole_precision(self.precision), torch.inference_mode():
             logits, activations = module(batch.to(
                 self.device, DTYPES[self.precision], memory_format=torch.channels_last))
             return logits.float().cpu().numpy(), {

@@ -22,7 +22,8 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 __all__ = ['CONFIG', 'argument', 'common_arguments', 'flag', 'given', 'node',
-           'parameter_arguments', 'parameters_file', 'require', 'resolved', 'SWITCH', 'value']
+           'parameter_arguments', 'parameters_file', 'require', 'resolved', 'SWITCH', 'transport',
+           'value']
 
 PACKAGE = 'cnn_perception'
 CONFIG = Path(get_package_share_directory(PACKAGE)) / 'config'
@@ -149,17 +150,21 @@ def node(context: LaunchContext, package: str, executable: str, name: str,
          parameters: Iterable[str | Mapping[str, Any]] = (),
          remappings: Iterable[tuple[str, str]] = ()) -> Node:
     """Describe a process that publishes images, with the common arguments applied."""
-    before = context.environment
     return Node(
         package=package, executable=executable, name=name, namespace=value(context, 'namespace'),
         parameters=[entry if isinstance(entry, str) else typed(entry) for entry in parameters
                     if entry],
         remappings=list(remappings),
         ros_arguments=['--log-level', value(context, 'log_level')],
-        additional_env={variable: setting for variable, setting
-                        in image_environment(before).items() if before.get(variable) != setting},
-        output='screen', emulate_tty=True,
+        additional_env=transport(context), output='screen', emulate_tty=True,
         respawn=flag(context, 'respawn'), respawn_delay=RESPAWN_DELAY)
+
+
+def transport(context: LaunchContext) -> dict[str, str]:
+    """Return what a process that sends or receives images needs added to its environment."""
+    before = context.environment
+    return {variable: setting for variable, setting in image_environment(before).items()
+            if before.get(variable) != setting}
 
 
 def typed(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -47,11 +47,16 @@ class Aside(CallbackGroup):
 
 @dataclass
 class Line:
-    """A camera's subscription, and the publisher's number of the image taken last."""
+    """
+    A camera's subscription, and what is known of the image taken last.
+
+    number: the publisher's. missed: how many before it were counted as replaced and as lost.
+    """
 
     camera: Camera
     subscription: Subscription
     number: int | None = None
+    missed: tuple[int, int] = (0, 0)
 
 
 class Receiver:
@@ -78,6 +83,8 @@ class Receiver:
     def subscribe(self, qos: QoSProfile) -> None:
         """Subscribe to all cameras."""
         self._depth = qos.depth
+        for camera in self._cameras.values():
+            camera.transport.resume()
         # Serialised, so that the pixels are never copied into a message.
         self._lines = tuple(Line(camera, self._node.create_subscription(
             camera.message_type, camera.topic, lambda message: None, qos,
@@ -173,17 +180,30 @@ class Receiver:
         number, previous = info.get('publication_sequence_number'), line.number
         line.number = number
         missing = 0
-        if number is not None and previous is not None and camera.publishers <= 1:
-            missing = max(0, number - previous - 1)
+        if number is not None and previous is not None:
+            if number <= previous:
+                # Another publisher's, and so may have been the one before: nothing can be said.
+                camera.publishers = max(2, camera.publishers)
+                count_missed(camera, *(-count for count in line.missed))
+                camera.transport.disregard()
+            elif camera.publishers <= 1:
+                missing = number - previous - 1
         arrival = info.get('received_timestamp') or 0
         # What arrived while nobody waited may have replaced others; what was waited for has not.
         replaced = 0 if arrival > self._waiting_since else missing
-        camera.statistics.count('received', 1 + replaced)
-        if replaced:
-            camera.statistics.count('dropped', replaced)
-        if missing - replaced:
-            camera.statistics.count('lost', missing - replaced)
+        camera.statistics.count('received')
+        line.missed = (replaced, missing - replaced)
+        count_missed(camera, *line.missed)
         clock = self._node.get_clock()
         if clock.ros_time_is_active or not arrival:
             arrival = clock.now().nanoseconds
         camera.transport.arrived(stamp_of(data), arrival, missing, missing - replaced)
+
+
+def count_missed(camera: Camera, replaced: int, lost: int) -> None:
+    """Count images that newer ones replaced, unseen, and those that never arrived."""
+    if replaced:
+        camera.statistics.count('received', replaced)
+        camera.statistics.count('dropped', replaced)
+    if lost:
+        camera.statistics.count('lost', lost)

@@ -32,6 +32,7 @@ class TransportWatch:
         self._lock = threading.Lock()
         self._began = time.monotonic()
         self._matched_since: float | None = None
+        self._heard = time.monotonic()
         self._arrivals: deque[tuple[int, int, int, int]] = deque(maxlen=SEEN)
         self._told: set[str] = set()
 
@@ -43,7 +44,19 @@ class TransportWatch:
         never arrived, where the others were replaced by newer ones.
         """
         with self._lock:
+            self._heard = time.monotonic()
             self._arrivals.append((stamp, now, missing, lost))
+
+    def disregard(self) -> None:
+        """Take back what was said to be missing before the last image."""
+        with self._lock:
+            if self._arrivals:
+                self._arrivals.append((*self._arrivals.pop()[:2], 0, 0))
+
+    def resume(self) -> None:
+        """Begin to wait again, after nobody did."""
+        with self._lock:
+            self._matched_since, self._heard = None, time.monotonic()
 
     def complaint(self, publishers: int, incompatible: bool = False) -> str:
         """
@@ -54,13 +67,18 @@ class TransportWatch:
         """
         with self._lock:
             arrivals = np.array(self._arrivals, np.int64).reshape(-1, 4)
+            silent = time.monotonic() - self._heard
         if not len(arrivals):
             return self._silence(publishers, incompatible)
-        if len(arrivals) < ENOUGH:
-            return ''
-        lost = arrivals[:, 3].sum() / (len(arrivals) + arrivals[:, 2].sum())
-        if lost > LOST_SHARE:
+        published = len(arrivals) + int(arrivals[:, 2].sum())
+        lost = arrivals[:, 3].sum() / published
+        if published >= ENOUGH and lost > LOST_SHARE:
             return self._once('lost', f'{100 * lost:.0f} % of the images do not arrive; {REMEDY}')
+        if len(arrivals) < ENOUGH:
+            if publishers and silent > PATIENCE:
+                return self._once('stopped', f'{len(arrivals)} image(s) arrived, then none for '
+                                  f'{silent:.0f} s; if the camera still publishes, {REMEDY}')
+            return ''
         steps = np.diff(arrivals[:, 0]) / (1 + arrivals[1:, 2])
         steps = steps[steps > 0]
         if len(steps) < ENOUGH // 2:

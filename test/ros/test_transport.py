@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import time
 
 from cnn_perception.ros.memory import keep_image_blocks
 from cnn_perception.ros.transport import image_environment, profile_path
@@ -59,6 +60,24 @@ def test_silence_of_a_publisher_that_is_there(monkeypatch):
     monkeypatch.setattr('time.monotonic', lambda: 1e9)
     assert re.match(r'1 publisher\(s\) of this topic, but no image', seen.complaint(1))
     assert 'qos.reliability' in TransportWatch().complaint(1, incompatible=True)
+
+
+def test_losses_and_silence_after_the_first_images(monkeypatch):
+    # Every thirtieth arrives: judged by what was published, not by what came.
+    assert re.match('97 % of the images do not arrive', watch(
+        np.arange(2) * 1000 * MS, 4 * MS, missing=29, lost=29).complaint(1))
+    seen = watch(np.arange(3) * 33 * MS, 4 * MS)
+    assert seen.complaint(1) == ''
+    now = time.monotonic()
+    monkeypatch.setattr('time.monotonic', lambda: now + 6.0)
+    assert seen.complaint(0) == ''
+    assert re.match(r'3 image\(s\) arrived, then none for 6 s', seen.complaint(1))
+    assert seen.complaint(1) == ''
+    # Nobody waited meanwhile.
+    seen = watch(np.arange(3) * 33 * MS, 4 * MS)
+    monkeypatch.setattr('time.monotonic', lambda: now + 60.0)
+    seen.resume()
+    assert seen.complaint(1) == ''
 
 
 def test_the_node_names_a_quality_of_service_that_cannot_match(start, namespace, observer):
