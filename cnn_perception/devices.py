@@ -37,7 +37,7 @@ def resolve_device(name: str) -> tuple[torch.device, str]:
     device = torch.device('cuda', index)
     if problem := trouble(device):
         raise ValueError(f"device is '{name}' but it does not compute: {problem}; check with "
-                         "nvidia-smi what else uses it, and that this torch is built for it, or "
+                         'nvidia-smi what else uses it, and that this torch is built for it, or '
                          "use device 'auto' or 'cpu'")
     return device, f'{name} ({torch.cuda.get_device_name(index)})'
 

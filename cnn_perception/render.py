@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from cnn_perception.rendering import (
     colormap_names, contact_sheet, dashboard, edges, filters, heatmap_blend, mosaic, MOSAIC_COUNT,
-    MOSAIC_SIZE, overlay, select_channels)
+    MOSAIC_SIZE, overlay, present, select_channels)
 
 __all__ = [
     'MOSAIC_COUNT', 'MOSAIC_SIZE', 'colormap_names', 'contact_sheet', 'dashboard', 'edges',
-    'filters', 'heatmap_blend', 'mosaic', 'overlay', 'select_channels',
+    'filters', 'heatmap_blend', 'mosaic', 'overlay', 'present', 'select_channels',
 ]

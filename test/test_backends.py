@@ -4,6 +4,7 @@ import contextlib
 import gc
 import logging
 import threading
+import time
 import weakref
 
 from cnn_perception import architectures, photographs
@@ -14,6 +15,7 @@ from cnn_perception.backends.base import joined, parts_of
 from cnn_perception.backends.cuda_backend import by_size, CudaBackend
 from cnn_perception.backends.folding import folded
 from cnn_perception.backends.half import half_module, round_kernels
+from cnn_perception.backends.tapping import Tracing, TRACING
 from cnn_perception.classifier import Classifier, softmax
 from cnn_perception.preprocess import plain
 from cnn_perception.processor import physical_cores
@@ -419,3 +421,65 @@ def test_openvino_frees_the_requests_of_forgotten_networks():
     backend.forget(taps)
     gc.collect()
     assert network() is None
+
+
+def test_a_trace_is_alone_and_modules_run_beside_each_other():
+    tracing, order = Tracing(), []
+    inside, leave = threading.Barrier(3), threading.Event()
+
+    def run(number):
+        with tracing.passing():
+            inside.wait(20)
+            leave.wait(20)
+            order.append(f'ran {number}')
+
+    def trace():
+        with tracing.alone(), tracing.alone(), tracing.passing():
+            order.append('traced')
+
+    def run_later():
+        with tracing.passing():
+            order.append('ran later')
+    threads = [threading.Thread(target=run, args=[number]) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    inside.wait(20)  # both are inside at once
+    threads.append(threading.Thread(target=trace))
+    threads[-1].start()
+    while not tracing._waiting:
+        time.sleep(0.01)
+    # Who comes after one that waits to trace lets it go first.
+    threads.append(threading.Thread(target=run_later))
+    threads[-1].start()
+    leave.set()
+    for thread in threads:
+        thread.join(20)
+    assert {*order[:2]} == {'ran 0', 'ran 1'}
+    assert order[2:] == ['traced', 'ran later']
+
+
+def test_what_is_compiled_answers_while_something_else_is_compiled(pictures, monkeypatch):
+    usable('compile', 'float32', 'cpu')
+    backend, _ = choose('compile', *small())
+    batch = backend.prepare([picture[:8, :8] for picture in pictures[:1]])
+    began, proceed, original = threading.Event(), threading.Event(), backend._compile
+
+    def compiling(*arguments):
+        with TRACING.passing():
+            began.set()
+            assert proceed.wait(60)
+        return original(*arguments)
+    monkeypatch.setattr(backend, '_compile', compiling)
+    layer = (backend.layer_names()[0],)
+    tapped = []
+    thread = threading.Thread(target=lambda: tapped.append(backend.forward(batch, layer)))
+    thread.start()
+    assert began.wait(60)
+    logits, _ = backend.forward(batch)
+    proceed.set()
+    thread.join(120)
+    np.testing.assert_allclose(tapped[0][0], logits, atol=1e-5)
+    # Three pictures of a tapped network are three of what is compiled.
+    three = backend.prepare([picture[:8, :8] for picture in pictures[:3]])
+    monkeypatch.setattr(backend, '_compile', None)
+    assert len(backend.forward(three, layer)[1][layer[0]]) == 3

@@ -257,7 +257,9 @@ def test_shapes_are_those_of_the_activations(name):
     ('vgg16', ['features.3', 'features.15', 'features.29']),
     ('lenet5', ['tanh1', 'conv2', 'tanh2']),
     ('googlenet', ['conv1.relu', 'inception3b.cat', 'inception5b.cat']),
-    ('linear', ['flatten', 'fc1']), ('vit_b_16', ['conv_proj'])])
+    ('linear', ['flatten', 'fc1']),
+    ('vit_b_16', ['conv_proj', 'encoder.layers.encoder_layer_5.add_1', 'encoder.ln']),
+    ('timm/mixer_s32_224', ['stem.proj', 'blocks.3.add_1', 'norm'])])
 def test_auto_picks_an_early_a_middle_and_a_late_layer(name, expected):
     module = architectures.create(name).eval()
     layers = NetworkLayers(module, architectures.input_shape(name, module))
@@ -275,6 +277,19 @@ def test_auto_goes_from_fine_to_coarse(name):
     assert chosen[0][1] > chosen[1][1] > chosen[2][1] > 1
 
 
+@pytest.mark.parametrize('name', ['swin_t', 'timm/levit_128s', 'timm/vit_tiny_patch16_224'])
+def test_auto_finds_three_layers_without_attention(name):
+    module = architectures.create(name).eval()
+    layers = NetworkLayers(module, architectures.input_shape(name, module))
+    chosen = resolve_layers(['auto'], layers.names, layers.shapes)
+    assert len(set(chosen)) == 3
+    assert chosen == sorted(chosen, key=layers.names.index)
+    places = [np.prod(layers.shapes[layer][1:]) if len(layers.shapes[layer]) == 3 else 0
+              for layer in chosen]
+    assert places[0] > 1
+    assert places == sorted(places, reverse=True)
+
+
 def test_patterns_keep_their_order_without_repetition():
     names = ['conv1', 'layer1.0.relu', 'layer1.1.relu', 'layer1.1.conv', 'fc']
     assert resolve_layers(['fc', 'layer*.relu', 'layer1.1.*', 'fc'], names) == [
@@ -289,7 +304,9 @@ def test_patterns_keep_their_order_without_repetition():
     ('layer1*.bn', None, r"no layer matches 'layer1\*.bn'; near matches: layer1.0.relu"),
     ('?????????', None, 'there are conv1 to size'),
     ('auto', None, 'pass layer_shapes'),
-    ('size', {'conv1': (1, 2, 2)}, 'not a tensor')])
+    ('size', {'conv1': (1, 2, 2)}, 'not a tensor'),
+    ('size', {'conv1': (1, 2, 2), 'size': (3, 4, 4, 8)}, "'size' gives 3 x 4 x 4 x 8, expected"),
+    ('s*', {'conv1': (1, 2, 2), 'size': (3, 4, 4, 8)}, 'no layer matches')])
 def test_patterns_that_name_no_layer(pattern, shapes, message):
     with pytest.raises(ValueError, match=message):
         resolve_layers([pattern], ['conv1', 'layer1.0.relu', 'size'], shapes)

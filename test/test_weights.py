@@ -178,7 +178,7 @@ def test_devices():
 
 @pytest.fixture
 def idle_gpu(monkeypatch):
-    """A GPU that torch lists, but that it cannot compute on, as one that is full or too new."""
+    """Have torch list a GPU that it cannot compute on, as one that is full or too new."""
     if torch.cuda.is_available():
         pytest.skip('there is a GPU that works')
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 import difflib
 from fnmatch import fnmatchcase
+import math
 
 __all__ = ['AUTO', 'is_spatial', 'resolve_layers']
 
 AUTO = 'auto'
+MOST_AXES = 3
 
 Shape = tuple[int, ...]
 
@@ -20,11 +23,13 @@ def resolve_layers(patterns: Iterable[str], layer_names: Sequence[str],
 
     A pattern is a name, a name with the wildcards *, ? and [...], which stands for all that match
     in the order of the forward pass, or `auto`: an early, a middle and a late layer with rows and
-    columns, each the last one before the maps become smaller. shapes: (C, h, w) or (F,) of each
-    layer, see `layer_shapes`; `auto` needs them, and layers that are missing there, because they
-    give no tensor, are refused. Raises ValueError with near matches for what names no layer.
+    columns, each the last one before the maps become smaller; where there are fewer, layers of
+    tokens or features. shapes: (C, h, w), (L, F) or (F,) of each layer, see `layer_shapes`; `auto`
+    needs them, and layers that cannot be shown, because they give no tensor or one of more axes,
+    are refused. Raises ValueError with near matches for what names no layer.
     """
-    known = [name for name in layer_names if shapes is None or name in shapes]
+    known = [name for name in layer_names
+             if shapes is None or 1 <= len(shapes.get(name, ())) <= MOST_AXES]
     chosen: dict[str, None] = {}
     for pattern in patterns:
         if pattern in known:
@@ -37,15 +42,22 @@ def resolve_layers(patterns: Iterable[str], layer_names: Sequence[str],
         else:
             found = [name for name in known if fnmatchcase(name, pattern)]
         if not found:
-            raise ValueError(complaint(pattern, known, pattern in layer_names))
+            raise ValueError(unshowable(pattern, (shapes or {}).get(pattern))
+                             if pattern in layer_names else complaint(pattern, known))
         chosen.update(dict.fromkeys(found))
     return list(chosen)
 
 
-def complaint(pattern: str, known: Sequence[str], gives_no_tensor: bool) -> str:
+def unshowable(name: str, shape: Shape | None) -> str:
+    """Say why a layer cannot be shown."""
+    if shape is None:
+        return f"layer '{name}' gives numbers for the program, not a tensor that can be shown"
+    return (f"layer '{name}' gives {' x '.join(map(str, shape)) or 'a single number'}, expected "
+            'maps (C x h x w), tokens (L x F) or features (F)')
+
+
+def complaint(pattern: str, known: Sequence[str]) -> str:
     """Say why a pattern names no layer, and what would."""
-    if gives_no_tensor:
-        return f"layer '{pattern}' gives numbers for the program, not a tensor that can be shown"
     near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.4)
     if any(sign in pattern for sign in '*?['):
         reason = f"no layer matches '{pattern}'"
@@ -61,12 +73,37 @@ def complaint(pattern: str, known: Sequence[str], gives_no_tensor: bool) -> str:
 
 
 def automatic(shapes: Mapping[str, Shape]) -> list[str]:
-    """Choose up to three layers: the ends of the first, the middle and the last stage."""
+    """Choose three layers: the ends of the first, the middle and the last stage."""
+    chosen = automatic_maps(maps_of(shapes))
+    if len(chosen) >= 3:
+        return chosen
+    # Without more rows and columns there is still a middle and an end: of the tokens, in the
+    # shape that most layers have, or of the features.
+    names = list(shapes)
+    later = names[names.index(chosen[-1]) + 1:] if chosen else names
+    tokens = Counter(shapes[name] for name in later if len(shapes[name]) == 2)
+    shape = tokens.most_common(1)[0][0] if tokens else None
+    rest = [name for name in later
+            if (shapes[name] == shape if shape else len(shapes[name]) == 1)]
+    missing = 3 - len(chosen)
+    return chosen + (rest if len(rest) <= missing else spread(rest)[-missing:])
+
+
+def maps_of(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Return the layers with rows and columns, which only become fewer on the way."""
     first = next((shape for shape in shapes.values() if is_spatial(shape, shape)), (0, 1, 1))
-    spatial = {name: shape for name, shape in shapes.items() if is_spatial(shape, first)}
-    if not spatial:
-        # Without rows and columns there is still a beginning, a middle and an end.
-        return spread([name for name, shape in shapes.items() if len(shape) == 1])
+    maps: dict[str, Shape] = {}
+    fewest = math.inf
+    for name, shape in shapes.items():
+        # Attention has rows and columns too, one for each token: more than the maps before it.
+        if is_spatial(shape, first) and shape[1] * shape[2] <= fewest:
+            maps[name] = shape
+            fewest = shape[1] * shape[2]
+    return maps
+
+
+def automatic_maps(spatial: Mapping[str, Shape]) -> list[str]:
+    """Choose up to three layers of those with rows and columns."""
     ends = stage_ends(spatial)
     if len(ends) == 2:
         names = list(spatial)

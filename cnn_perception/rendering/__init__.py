@@ -6,7 +6,7 @@ Pictures of answers and of what the network does, all (H, W, 3) uint8 RGB.
 `dashboard` all of it on one picture. Nothing in here runs a network or knows torch.
 """
 
-from .channels import select_channels
+from .channels import present, select_channels
 from .colormaps import names as colormap_names
 from .contact_sheet import contact_sheet
 from .dashboard import dashboard, MOSAIC_COUNT, MOSAIC_SIZE
@@ -20,5 +20,5 @@ from .overlay import overlay
 __all__ = [
     'EDGE_FILTERS', 'InputWindow', 'MOSAIC_COUNT', 'MOSAIC_SIZE', 'colormap_names',
     'contact_sheet', 'dashboard', 'edge_response', 'edges', 'filters', 'heatmap_blend',
-    'input_window', 'mosaic', 'overlay', 'select_channels',
+    'input_window', 'mosaic', 'overlay', 'present', 'select_channels',
 ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ['as_maps', 'extremes', 'pick', 'select_channels', 'strengths']
+__all__ = ['as_maps', 'extremes', 'pick', 'present', 'select_channels', 'strengths']
 
 
 def as_maps(activation: np.ndarray) -> np.ndarray:
@@ -44,6 +44,20 @@ def extremes(maps: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
         empty = ~finite.any(axis=1)
         low[empty] = high[empty] = 0.0
     return low, high, clean
+
+
+def present(channels: str | Sequence[int], shape: Sequence[int]) -> str | tuple[int, ...]:
+    """
+    Leave out the channels that a layer does not have, as one list serves layers of all sizes.
+
+    shape: (C, h, w), or that of tokens or features, which have no channels to choose from. Returns
+    all of them where the layer has none: drawing then says what is wrong.
+    """
+    if isinstance(channels, str):
+        return channels
+    if len(shape) != 3:
+        return 'first'
+    return tuple(channel for channel in channels if channel < shape[0]) or tuple(channels)
 
 
 def select_channels(activation: np.ndarray, how: str | Sequence[int] = 'first', count: int = 64

@@ -1,4 +1,4 @@
-"""The layers behind the debug topics of one loaded network, found out when they are needed."""
+"""The layers behind the debug topics of one loaded network."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ __all__ = ['DebugLayers']
 
 class DebugLayers:
     """
-    What can be shown of a network; no pass is run for it before somebody wants to see it.
+    What can be shown of a network.
 
     Safe across threads: the executor asks for topics, the worker for taps, the pictures' thread
     for the rest.
     """
 
     def __init__(self, classifier: Classifier) -> None:
-        """Trace the network; everything else waits until somebody wants to see it."""
+        """Trace the network and run it once for the shapes of its layers."""
         self.classifier = classifier
         self._lock = threading.RLock()
-        # Now, because tracing patches torch.nn.Module for the whole process: a forward pass in
-        # another thread would end up in the graph.
+        # Now, while no image waits for an answer.
         self._layers: NetworkLayers | None = None
         self._obstacle = ''
         try:
             classifier.layer_names()
             self._layers = NetworkLayers(classifier)
+            self._shapes = self._layers.shapes
         except ValueError as error:
             self._obstacle = str(error)
         self._automatic: list[str] | None = None
@@ -57,7 +57,7 @@ class DebugLayers:
                 topics.update({topic: f'{AUTO}:{index}'
                                for index, topic in enumerate(AUTO_TOPICS)})
                 continue
-            for layer in resolve_layers([pattern], self.layers.names):
+            for layer in resolve_layers([pattern], self.layers.names, self.layers.shapes):
                 if layer not in topics.values():
                     topics[topic_name(layer, set(topics))] = layer
         return topics
@@ -90,10 +90,29 @@ class DebugLayers:
         return TopPatches(row, self.classifier.network.preprocessing, settings.patches_channels)
 
     def check(self, settings: DebugSettings) -> None:
-        """Refuse layer names that the network does not have; ValueError with near matches."""
-        named = [name for name in (settings.cam_layer, settings.patches_layer) if name]
-        if named:
-            resolve_layers(named, self.layers.names)
+        """Refuse layers and channels that the network does not have; ValueError with the cause."""
+        for parameter, name in (('debug.cam_layer', settings.cam_layer),
+                                ('debug.patches_layer', settings.patches_layer)):
+            if name:
+                self._check_layer(parameter, name)
+        if isinstance(settings.patches_channels, tuple):
+            name = self.patches_layer(settings)
+            channels = self.layers.shapes[name][0] if name else 0
+            if name and (missing := max(settings.patches_channels)) >= channels:
+                raise ValueError(f"debug.patches_channels has {missing}, but layer '{name}' has "
+                                 f'{channels} channels: expected 0 to {channels - 1}')
+
+    def _check_layer(self, parameter: str, name: str) -> None:
+        layers = self.layers
+        if name not in layers.names:
+            found = resolve_layers([name], layers.names, layers.shapes)
+            raise ValueError(f"{parameter} is '{name}', expected the name of one layer, such as "
+                             f'{found[-1]}')
+        shape = layers.shapes.get(name, ())
+        if len(shape) != 3:
+            size = ' x '.join(map(str, shape)) or 'no tensor'
+            raise ValueError(f"{parameter} is '{name}', which gives {size}: expected a layer with "
+                             'rows and columns (C x h x w)')
 
     def kernels(self) -> np.ndarray | None:
         """Draw the first convolution's kernels, or return None for a network without one."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+import math
 import re
 from typing import Any
 
-from cnn_perception.rendering import colormap_names
+from cnn_perception.rendering import colormap_names, present
 
 __all__ = ['AUTO_TOPICS', 'DebugSettings', 'FIXED_TOPICS', 'read_settings', 'topic_name']
 
@@ -44,13 +45,10 @@ class DebugSettings:
     rate: float
     overlay_classes: int
 
-    def mosaic_options(self, size: int) -> dict[str, Any]:
-        """Return the keyword arguments of `rendering.mosaic` for a layer of `size` channels."""
-        channels = self.channels
-        if isinstance(channels, tuple):
-            # One list serves all layers, of which the earlier ones have fewer channels.
-            channels = tuple(channel for channel in channels if channel < size) or channels
-        return {'channels': channels, 'count': self.count, 'normalize': self.normalize,
+    def mosaic_options(self, shape: tuple[int, ...]) -> dict[str, Any]:
+        """Return the keyword arguments of `rendering.mosaic` for an activation of this shape."""
+        return {'channels': present(self.channels, shape), 'count': self.count,
+                'normalize': self.normalize,
                 'colormap': self.colormap, 'scale': self.scale, 'labels': self.labels}
 
 
@@ -60,8 +58,8 @@ def read_settings(values: Mapping[str, Any], class_names: tuple[str, ...] = ()) 
 
     class_names: of the loaded network, for a class given by its name; empty before it is loaded.
     """
-    channels, count = read_channels('debug.channels', values['debug.channels'])
-    chosen, most = read_channels('debug.patches_channels', values['debug.patches_channels'])
+    channels, count = read_channels('debug.channels', str(values['debug.channels']))
+    chosen, most = read_channels('debug.patches_channels', str(values['debug.patches_channels']))
     if chosen == 'first':
         raise ValueError("debug.patches_channels is 'first ...', expected 'strongest N' or "
                          "channel numbers such as '3, 17'")
@@ -74,7 +72,7 @@ def read_settings(values: Mapping[str, Any], class_names: tuple[str, ...] = ()) 
         channels=channels, count=count, normalize=read_normalize(values['debug.normalize']),
         colormap=colormap, scale=values['debug.scale'], labels=values['debug.labels'],
         cam_layer=values['debug.cam_layer'],
-        cam_class=read_class(values['debug.cam_class'], class_names),
+        cam_class=read_class(str(values['debug.cam_class']), class_names),
         cam_opacity=values['debug.cam_opacity'], patches_layer=values['debug.patches_layer'],
         patches_channels=most if chosen == 'strongest' else chosen,
         rate=values['debug.rate'], overlay_classes=values['debug.overlay_classes'])
@@ -100,7 +98,7 @@ def read_normalize(text: str) -> str | tuple[float, float]:
         low, high = (float(part) for part in text.split(','))
     except ValueError:
         low = high = 0.0
-    if low < high:
+    if low < high and math.isfinite(low) and math.isfinite(high):
         return low, high
     raise ValueError(f"debug.normalize is '{text}', expected 'map', 'layer' or a range such as "
                      "'0, 6'")

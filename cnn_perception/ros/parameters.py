@@ -33,7 +33,8 @@ class Parameter:
     """
     One row of a table.
 
-    default: also fixes the type. bounds: inclusive, for numbers. choices: for strings.
+    default: also fixes the type. bounds: inclusive, for numbers. choices: for strings. free: a
+    text that may look like a number, which YAML and the command line then make one.
     when: `live` changes at any time, `unconfigured` between cleanup and configure (for a node
     without lifecycle: not at all while running), `start` only at start.
     """
@@ -44,6 +45,7 @@ class Parameter:
     bounds: tuple[float, float] | None = None
     choices: tuple[str, ...] = ()
     when: str = UNCONFIGURED
+    free: bool = False
 
     @property
     def ros_type(self) -> RosParameter.Type:
@@ -55,7 +57,8 @@ class Parameter:
         constraint = f'one of: {", ".join(self.choices)}' if self.choices else ''
         descriptor = ParameterDescriptor(
             name=self.name, type=self.ros_type.value, description=self.description,
-            additional_constraints=constraint, read_only=self.when == START)
+            additional_constraints=constraint, read_only=self.when == START,
+            dynamic_typing=self.free)
         if self.bounds is not None:
             low, high = self.bounds
             if self.ros_type == RosParameter.Type.INTEGER:
@@ -121,7 +124,7 @@ CLASSIFIER = (
               'with wildcards (layer*.relu), or auto: an early, a middle and a late one on '
               "~/debug/early, middle and late. [''] shows none.", when=LIVE),
     Parameter('debug.channels', 'first 64', "Channels of a layer that are shown: 'first N', "
-              "'strongest N' or numbers such as '0, 5, 7'.", when=LIVE),
+              "'strongest N' or numbers such as '0, 5, 7'.", when=LIVE, free=True),
     Parameter('debug.normalize', 'map', "Range of the colours: of each 'map', of the whole "
               "'layer', or fixed, such as '0, 6'.", when=LIVE),
     Parameter('debug.colormap', 'viridis', "Colours of the maps: a colour map of OpenCV's, or "
@@ -130,7 +133,7 @@ CLASSIFIER = (
               bounds=(0, 64), when=LIVE),
     Parameter('debug.labels', True, 'Write the channel numbers on the maps.', when=LIVE),
     Parameter('debug.cam_class', '', 'Class that ~/debug/cam explains, by name or index; empty: '
-              'the best one of each answer.', when=LIVE),
+              'the best one of each answer.', when=LIVE, free=True),
     Parameter('debug.cam_layer', '', 'Layer of the class activation map; empty: the last one '
               'with rows and columns, which costs least.', when=LIVE),
     Parameter('debug.cam_opacity', 0.6, 'Opacity of the class activation map.',
@@ -138,7 +141,7 @@ CLASSIFIER = (
     Parameter('debug.patches_layer', '', 'Layer of ~/debug/top_patches; empty: the middle one '
               'of auto.', when=LIVE),
     Parameter('debug.patches_channels', 'strongest 8', 'Channels of ~/debug/top_patches: '
-              "'strongest N' or numbers such as '3, 17'.", when=LIVE),
+              "'strongest N' or numbers such as '3, 17'.", when=LIVE, free=True),
     Parameter('debug.rate', 0.0, 'Most debug pictures a second on each topic; 0 draws one for '
               'every answer. Classification never waits for them.', bounds=(0.0, 1000.0),
               when=LIVE),
@@ -211,6 +214,9 @@ def refusal(table: Iterable[Parameter], changes: Iterable[RosParameter],
         row = rows.get(change.name)
         if row is None:
             continue
+        if row.free and (isinstance(change.value, bool)
+                         or not isinstance(change.value, (str, int))):
+            return f'{change.name} is {change.value}, expected a text or a whole number'
         if row.choices and change.value not in row.choices:
             return (f"{change.name} is '{change.value}', expected one of: "
                     f"{', '.join(row.choices)}")

@@ -25,8 +25,7 @@ import numpy as np
 
 __all__ = ['Drawing', 'Pictures', 'Wish']
 
-MOST_LATENCIES = 600
-DASHBOARD_LAYERS = 3
+MOST_LATENCIES, DASHBOARD_LAYERS = 600, 3
 # Plans kept: as many mixtures of viewers as anybody has.
 MOST_PLANS = 64
 
@@ -71,7 +70,7 @@ class Pictures:
         self._warn = warn
         self._prepared = PreparedTaps(layers.classifier, warn)
         self._plans: dict[tuple, Wish] = {}
-        self._current: dict[str, Wish] = {}
+        self._current: dict[str, tuple[Camera, Wish]] = {}
         self._patches: dict[str, tuple[object, TopPatches]] = {}
         self._latencies: dict[str, deque[float]] = {}
 
@@ -85,12 +84,14 @@ class Pictures:
             return None
         settings = self._settings()
         now = time.monotonic()
-        if settings.rate > 0 and now - camera.last_picture < 1.0 / settings.rate:
-            return None
-        camera.last_picture = now
+        if settings.rate > 0:
+            period = 1.0 / settings.rate
+            if now < camera.last_picture + period:
+                return None
+            # Counted from when it was due: from the frame, every jitter would skip a whole one.
+            camera.last_picture = max(camera.last_picture, now - 2.0 * period) + period
         key = (camera.name, watched, settings, tuple(camera.layers().items()))
-        wish = self._plans.get(key) or Wish(key, watched)
-        self._current[camera.name] = wish
+        self._current[camera.name] = camera, (wish := self._plans.get(key) or Wish(key, watched))
         return wish
 
     def taps(self, wishes: Sequence[Wish | None]) -> tuple[str, ...]:
@@ -98,7 +99,7 @@ class Pictures:
         if not any(wishes):
             return ()
         # Those of all cameras, or every mixture of cameras would be a network of its own.
-        taps = union(self._current.values())
+        taps = self._wanted()
         return taps if self._prepared.ready(taps) else ()
 
     def post(self, drawing: Drawing) -> None:
@@ -118,9 +119,14 @@ class Pictures:
                 if len(self._plans) >= MOST_PLANS:
                     self._plans.clear()
                 self._plans[drawing.wish.key] = self._plan(drawing.wish)
-                self._current[drawing.camera.name] = self._plans[drawing.wish.key]
-        # Here, so that no classification waits for it.
-        self._prepared.prepare(union(list(self._current.values())))
+                self._current[drawing.camera.name] = (
+                    drawing.camera, self._plans[drawing.wish.key])
+        # No classification waits for it here.
+        self._prepared.prepare(self._wanted())
+
+    def _wanted(self) -> tuple[str, ...]:
+        # A camera that sends no more images has no next frame to forget its viewers with.
+        return union(wish for camera, wish in list(self._current.values()) if camera.watched())
 
     def _plan(self, wish: Wish) -> Wish:
         _, watched, settings, topics = wish.key
@@ -150,8 +156,8 @@ class Pictures:
             drawing.camera.name, deque(maxlen=MOST_LATENCIES))
         latencies.append(drawing.duration)
         made: dict[str, np.ndarray] = {}
-        for picture in sorted(drawing.wish.pictures | drawing.wish.layers.keys(),
-                              key=lambda name: name == 'dashboard'):
+        # The dashboard takes what has been drawn.
+        for picture in sorted(drawing.wish.pictures, key='dashboard'.__eq__):
             try:
                 rgb = self._picture(picture, drawing, settings, made)
             except (ValueError, RuntimeError) as error:
@@ -159,8 +165,7 @@ class Pictures:
                 continue
             if rgb is not None:
                 made[picture] = rgb
-                if picture in drawing.wish.pictures:
-                    drawing.camera.show(picture, rgb, drawing.header)
+                drawing.camera.show(picture, rgb, drawing.header)
 
     def _picture(self, name: str, drawing: Drawing, settings: DebugSettings,
                  made: dict[str, np.ndarray]) -> np.ndarray | None:
@@ -190,10 +195,14 @@ class Pictures:
         activation = drawing.prediction.activations.get(layer)
         if activation is None:
             return None
-        options = {**settings.mosaic_options(len(activation)), **options}
-        if options['channels'] != settings.channels:
+        options = {**settings.mosaic_options(activation.shape), **options}
+        if options['channels'] not in (settings.channels, 'first'):
             self._warn(f"'{layer}' has {len(activation)} channels: not all of debug.channels")
-        return rendering.mosaic(activation, caption=layer, **options)
+        try:
+            return rendering.mosaic(activation, caption=layer, **options)
+        except ValueError as error:
+            self._warn(f"layer '{layer}' cannot be drawn: {error}")
+            return None
 
     def _cam(self, drawing: Drawing, settings: DebugSettings) -> np.ndarray | None:
         activations = drawing.prediction.activations

@@ -40,7 +40,7 @@ class PreparedTaps:
         if taps not in self._ready:
             try:
                 self._classifier.predict([np.zeros((64, 64, 3), np.uint8)], taps)
-            except (ValueError, RuntimeError) as error:
+            except Exception as error:  # engines and converters raise classes of many libraries
                 self._failed.add(taps)
                 self._warn(f'layers {", ".join(taps)} cannot be shown: {error}')
                 return

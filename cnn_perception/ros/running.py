@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import islice
+import math
 import re
+import time
 from typing import Any
 
 from cnn_perception.classifier import Classifier
@@ -30,6 +32,8 @@ __all__ = ['Loaded', 'Running']
 
 # More pictures change int8 ranges little and take their time.
 MOST_CALIBRATION = 64
+# Texts of warnings that are remembered, so that they are not given again at once.
+MOST_WARNINGS = 100
 CAMERA_NAME = r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*'
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -109,6 +113,7 @@ class Running:
     def __init__(self, node, loaded: Loaded) -> None:
         """Start them; `receiver` is not subscribed yet."""
         self._node = node
+        self._warned: dict[str, float] = {}
         self.receiver = Receiver(node, loaded.cameras,
                                  lambda: node.settings['batch_window_ms'] / 1000.0)
         self.pictures = Pictures(loaded.layers, lambda: loaded.debug, self._warn)
@@ -129,7 +134,14 @@ class Running:
         self.receiver.destroy()
 
     def _warn(self, text: str) -> None:
-        self._node.get_logger().warning(text, throttle_duration_sec=WARNING_PERIOD)
+        # By text: rclpy's own throttle goes by the line, and one warning would hide all others.
+        now = time.monotonic()
+        if now - self._warned.get(text, -math.inf) < WARNING_PERIOD:
+            return
+        if len(self._warned) >= MOST_WARNINGS:
+            self._warned.clear()
+        self._warned[text] = now
+        self._node.get_logger().warning(text)
 
     def _report(self, problem: str) -> None:
         # A process that is ending has nobody left to publish to.

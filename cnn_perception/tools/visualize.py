@@ -12,11 +12,12 @@ layer, through the code that the node publishes with.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 import re
 import sys
 import time
+from typing import Any
 
 from cnn_perception import photographs, render
 from cnn_perception.classifier import Classifier, Prediction
@@ -138,19 +139,41 @@ def _visualize(frame: np.ndarray, classifier: Classifier, layers: NetworkLayers,
     if found is not None:
         pictures['filters'] = render.filters(found[1], caption=found[0])
     pictures['edges'] = render.edges(frame)
-    drawing = {'channels': _channels(options.channels), 'normalize': _range(options.normalize),
-               'colormap': options.colormap}
+    channels = _channels(options.channels)
+    drawing = {'normalize': _range(options.normalize), 'colormap': options.colormap}
+    mosaics = _mosaics({name: prediction.activations[name] for name in names}, channels, drawing,
+                       options)
     small = [render.mosaic(prediction.activations[name], caption=name, labels=False,
                            largest=render.MOSAIC_SIZE,
-                           count=min(options.count, render.MOSAIC_COUNT), **drawing)
-             for name in names[:3]]
+                           count=min(options.count, render.MOSAIC_COUNT),
+                           **drawing, channels=render.present(
+                               channels, prediction.activations[name].shape))
+             for name in list(mosaics)[:3]]
     pictures['dashboard'] = render.dashboard(pictures['overlay'], pictures.get('cam'), small,
                                              [latency])
-    for name in names:
-        pictures[f'layer_{re.sub("[^A-Za-z0-9_.-]", "_", name)}'] = render.mosaic(
-            prediction.activations[name], caption=name, count=options.count,
-            scale=options.scale, labels=options.labels, **drawing)
+    for name, mosaic in mosaics.items():
+        pictures[f'layer_{re.sub("[^A-Za-z0-9_.-]", "_", name)}'] = mosaic
     _write(pictures, options.out)
+
+
+def _mosaics(activations: Mapping[str, np.ndarray], channels: str | Sequence[int],
+             drawing: Mapping[str, Any], options: argparse.Namespace) -> dict[str, np.ndarray]:
+    """Draw the layers that can be drawn, and say which cannot; ValueError where none can."""
+    mosaics: dict[str, np.ndarray] = {}
+    problems: dict[str, ValueError] = {}
+    for name, activation in activations.items():
+        try:
+            mosaics[name] = render.mosaic(
+                activation, caption=name, count=options.count, scale=options.scale,
+                labels=options.labels, **drawing,
+                channels=render.present(channels, activation.shape))
+        except ValueError as error:
+            problems[name] = error
+    if problems and not mosaics:
+        raise next(iter(problems.values()))
+    for name, problem in problems.items():
+        print(f'no picture of {name}: {problem}', file=sys.stderr)
+    return mosaics
 
 
 def _class_index(wanted: str | None, prediction: Prediction) -> int:

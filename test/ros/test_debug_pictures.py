@@ -98,6 +98,9 @@ def test_class_activation_is_that_of_the_best_class_or_the_chosen_one(
         return np.abs(shown - expected(index)).mean()
 
     best = prediction.top(1)[0].index
+    # A number, as `-p debug.cam_class:=287` gives it.
+    assert defaults.set_parameter('debug.cam_class', 287).successful
+    assert defaults.set_parameter('debug.cam_class', '').successful
     lynx = prediction.labels.index('lynx')
     assert difference(best) < 1 < difference(lynx)
     assert defaults.set_parameter('debug.cam_class', 'lynx').successful
@@ -157,12 +160,17 @@ def test_layers_come_and_go_within_a_second_and_cost_no_answer(defaults, camera)
     ('debug.layers', ['nothing*'], r"no layer matches 'nothing\*'"),
     ('debug.channels', 'last 3', "expected 'first N'"),
     ('debug.channels', 'first 0', "expected 'first N'"),
-    ('debug.normalize', '3, 1', 'expected'),
+    ('debug.normalize', '3, 1', 'expected'), ('debug.normalize', '0, inf', 'expected'),
     ('debug.colormap', 'virids', 'expected one of: autumn'),
     ('debug.cam_class', 'espreso', 'expected a class name'),
-    ('debug.cam_class', '1000', '0 to 999'),
+    ('debug.cam_class', '1000', '0 to 999'), ('debug.cam_class', 1000, '0 to 999'),
+    ('debug.cam_class', 2.5, 'expected a text or a whole number'),
     ('debug.cam_layer', 'conv_hed', 'near matches: conv_head'),
+    ('debug.cam_layer', 'blocks.1*', 'expected the name of one layer, such as blocks.1'),
+    ('debug.cam_layer', 'classifier', 'expected a layer with rows and columns'),
     ('debug.patches_layer', 'blocks', "'blocks'"),
+    ('debug.patches_layer', 'auto', 'expected the name of one layer'),
+    ('debug.patches_channels', '5000', "but layer '.*' has .* channels"),
     ('debug.patches_channels', 'first 4', "'strongest N'"),
     ('debug.scale', 65, ''), ('debug.rate', -1.0, '')])
 def test_wrong_settings_are_refused_and_change_nothing(watcher, name, value, reason):
@@ -212,6 +220,22 @@ def test_rate_limits_pictures_but_not_answers(defaults, camera):
         defaults.spin(0.05)
     assert len(answers) > 3 * len(pictures)
     assert 3 <= len(pictures) <= 8
+
+
+def test_a_rate_that_is_the_cameras_own_skips_nothing(defaults, camera):
+    assert defaults.set_parameter('debug.rate', 10.0).successful
+    pictures = defaults.listen(Image, 'classifier/debug/overlay')
+    defaults.publish_until(camera, frame, lambda: pictures)
+    pictures.clear()
+    for number in range(40):
+        camera.publish(frame(number=number))
+        defaults.spin(0.095 + 0.01 * (number % 2))
+    assert len(pictures) > 30
+
+
+def test_a_layer_that_cannot_be_drawn_leaves_the_dashboard_the_rest(defaults, camera):
+    assert defaults.set_parameter('debug.channels', 5000).successful
+    assert to_rgb(picture_of(defaults, camera, 'dashboard')).std() > 5
 
 
 def test_list_layers_names_everything_with_its_shape(watcher, reference):

@@ -67,6 +67,19 @@ def test_a_network_without_rows_and_columns(tmp_path, image, capsys):
     assert (tmp_path / 'layer_relu1.png').exists()
 
 
+def test_layers_that_cannot_be_drawn_are_told_and_left_out(tmp_path, capsys):
+    assert main(['--image', 'cat', '--architecture', 'timm/vit_tiny_patch16_224', '--weights',
+                 'none', '--device', 'cpu', '--layers', 'patch_embed.proj', 'blocks.0.attn.*',
+                 'norm.layer_norm', '--channels', '3', '5000', '--out', str(tmp_path)]) == 0
+    names = {path.stem for path in tmp_path.iterdir()}
+    assert {'overlay', 'layer_patch_embed.proj', 'layer_norm.layer_norm'} <= names
+    assert main(['--image', 'cat', *LENET, '--layers', 'conv1', 'conv2', '--channels', '9',
+                 '--out', str(tmp_path)]) == 0
+    told = capsys.readouterr().err
+    assert 'no picture of conv1: there is no channel 9' in told
+    assert (tmp_path / 'layer_conv2.png').exists()
+
+
 def test_list(capsys):
     assert main([*LENET, '--list']) == 0
     listed = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]

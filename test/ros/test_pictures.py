@@ -1,0 +1,112 @@
+"""What is drawn, and what the network is asked for, in one process."""
+
+import time
+
+from cnn_perception import rendering
+from cnn_perception.classifier import Classifier
+from cnn_perception.ros.camera import Camera
+from cnn_perception.ros.debug_layers import DebugLayers
+from cnn_perception.ros.debug_settings import read_settings
+from cnn_perception.ros.parameters import CLASSIFIER
+from cnn_perception.ros.pictures import Drawing, Pictures
+import numpy as np
+import pytest
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+
+TOPICS = {'early': 'auto:0', 'middle': 'auto:1', 'late': 'auto:2'}
+
+
+@pytest.fixture(scope='module')
+def layers():
+    return DebugLayers(Classifier('lenet5', 'none', 'cpu', backend='torch'))
+
+
+class Bench:
+    """Pictures of several cameras, a viewer, and what the viewer got."""
+
+    def __init__(self, layers, names):
+        self.context = rclpy.Context()
+        rclpy.init(args=[], context=self.context)
+        self.node = rclpy.create_node('pictures', context=self.context)
+        self.executor = SingleThreadedExecutor(context=self.context)
+        self.executor.add_node(self.node)
+        self.cameras = {name: Camera(self.node, name, f'{name}/image', False) for name in names}
+        for camera in self.cameras.values():
+            camera.set_layers(TOPICS)
+        self.warnings = []
+        self.layers = layers
+        settings = read_settings({row.name: row.default for row in CLASSIFIER})
+        self.pictures = Pictures(layers, lambda: settings, self.warnings.append)
+        self.received = []
+
+    def watch(self, camera, picture):
+        subscription = self.node.create_subscription(
+            Image, f'pictures/{camera}/debug/{picture}', self.received.append, 10)
+        self.settle(lambda: picture in self.cameras[camera].watched())
+        return subscription
+
+    def settle(self, condition):
+        deadline = time.monotonic() + 20
+        while not condition():
+            assert time.monotonic() < deadline
+            self.executor.spin_once(timeout_sec=0.05)
+
+    def show(self, name, number=1):
+        """Classify a frame of a camera as the node does; returns the taps that were run."""
+        camera = self.cameras[name]
+        wish = self.pictures.wish(camera)
+        taps = self.pictures.taps([wish])
+        rgb = np.full((32, 32, 3), number, np.uint8)
+        [prediction] = self.layers.classifier.predict([rgb], taps)
+        if wish is not None:
+            self.pictures.post(Drawing(camera, wish, Header(), rgb, prediction, 0.01))
+            self.pictures.process(self.pictures.mailbox.take())
+        return taps
+
+    def close(self):
+        self.context.shutdown()
+
+
+@pytest.fixture
+def bench(layers):
+    made = []
+
+    def make(*names):
+        made.append(Bench(layers, names))
+        return made[-1]
+    yield make
+    for one in made:
+        one.close()
+
+
+def test_the_dashboard_alone_has_only_its_own_mosaics_drawn(bench, monkeypatch):
+    drawn, original = [], rendering.mosaic
+
+    def mosaic(activation, **options):
+        drawn.append(options.get('largest'))
+        return original(activation, **options)
+    monkeypatch.setattr(rendering, 'mosaic', mosaic)
+    one = bench('a')
+    one.watch('a', 'dashboard')
+    one.show('a')
+    drawn.clear()
+    one.show('a')
+    one.settle(lambda: one.received)
+    assert drawn == [rendering.MOSAIC_SIZE] * 3
+    assert one.warnings == []
+
+
+def test_taps_of_a_camera_that_went_silent_are_not_run_for_another(bench):
+    two = bench('a', 'b')
+    viewer = two.watch('a', 'early')
+    two.watch('b', 'overlay')
+    two.show('a')
+    assert two.show('a') == ('tanh1',)
+    # All cameras are one batch, so that both run what one of them shows.
+    assert two.show('b') == ('tanh1',)
+    two.node.destroy_subscription(viewer)
+    two.settle(lambda: not two.cameras['a'].watched())
+    assert two.show('b') == ()
