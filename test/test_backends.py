@@ -15,7 +15,7 @@ from cnn_perception.backends.base import joined, parts_of
 from cnn_perception.backends.cuda_backend import by_size, CudaBackend
 from cnn_perception.backends.folding import folded
 from cnn_perception.backends.half import half_module, round_kernels
-from cnn_perception.backends.tapping import Tracing, TRACING
+from cnn_perception.backends.tapping import TRACING, Tracing
 from cnn_perception.classifier import Classifier, softmax
 from cnn_perception.preprocess import plain
 from cnn_perception.processor import physical_cores

@@ -7,13 +7,13 @@ writes into their names, `GradCam` computes class activation maps through the he
 that `Classifier.predict` takes as taps.
 """
 
-from .fields import field_of
+from .fields import field_of, field_table
 from .grad_cam import GradCam
-from .names import resolve_layers
+from .names import maps_of, resolve_layers
 from .network_layers import first_convolution, layer_shapes, NetworkLayers
 from .top_patches import TopPatches
 
 __all__ = [
-    'GradCam', 'NetworkLayers', 'TopPatches', 'field_of', 'first_convolution', 'layer_shapes',
-    'resolve_layers',
+    'GradCam', 'NetworkLayers', 'TopPatches', 'field_of', 'field_table', 'first_convolution',
+    'layer_shapes', 'maps_of', 'resolve_layers',
 ]

@@ -10,7 +10,7 @@ from torch import fx
 
 from .network_layers import NetworkLayers
 
-__all__ = ['field_of']
+__all__ = ['field_of', 'field_table']
 
 
 def field_of(layers: NetworkLayers, layer: str, table: Mapping[str, LayerRow] | None = None
@@ -24,8 +24,7 @@ def field_of(layers: NetworkLayers, layer: str, table: Mapping[str, LayerRow] | 
     """
     if layer not in layers.nodes:
         raise ValueError(f"there is no layer '{layer}'")
-    rows = table if table is not None else {
-        row.name: row for row in describe(layers.module, layers.input_shape).rows}
+    rows = table if table is not None else field_table(layers)
     row = search(layers.nodes[layer], layers, rows)
     if row is None:
         # An operation inside of a layer that the table does not look into.
@@ -37,6 +36,11 @@ def field_of(layers: NetworkLayers, layer: str, table: Mapping[str, LayerRow] | 
         raise ValueError(f"the receptive field of layer '{layer}' of {layers.title} is not known: "
                          'choose a convolution, pooling or activation layer')
     return replace(row, name=layer)
+
+
+def field_table(layers: NetworkLayers) -> dict[str, LayerRow]:
+    """Return {name: row} of the layer table of a network."""
+    return {row.name: row for row in describe(layers.module, layers.input_shape).rows}
 
 
 def search(start: fx.Node, layers: NetworkLayers, rows: Mapping[str, LayerRow]

@@ -8,7 +8,7 @@ import difflib
 from fnmatch import fnmatchcase
 import math
 
-__all__ = ['AUTO', 'is_spatial', 'resolve_layers']
+__all__ = ['AUTO', 'is_spatial', 'maps_of', 'resolve_layers']
 
 AUTO = 'auto'
 MOST_AXES = 3

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 import threading
 
 from cnn_perception.classifier import Classifier
 from cnn_perception.explain import (
-    field_of, first_convolution, GradCam, NetworkLayers, resolve_layers, TopPatches)
+    field_of, field_table, first_convolution, GradCam, maps_of, NetworkLayers, resolve_layers,
+    TopPatches)
 from cnn_perception.rendering import filters
 from cnn_perception.ros.debug_settings import AUTO, AUTO_TOPICS, DebugSettings, topic_name
 import numpy as np
@@ -36,6 +38,7 @@ class DebugLayers:
         except ValueError as error:
             self._obstacle = str(error)
         self._automatic: list[str] | None = None
+        self._patches_layer: str | None = None
         self._cams: dict[str, GradCam] = {}
 
     @property
@@ -80,8 +83,23 @@ class DebugLayers:
             return self._cams[layer]
 
     def patches_layer(self, settings: DebugSettings) -> str:
-        """Return the layer whose patches are collected."""
-        return settings.patches_layer or self.resolve(f'{AUTO}:1')
+        """Return the layer whose patches are collected, '' where no layer's can be."""
+        if settings.patches_layer:
+            return settings.patches_layer
+        with self._lock:
+            if self._patches_layer is None:
+                self._patches_layer = self._middle_with_field()
+            return self._patches_layer
+
+    def _middle_with_field(self) -> str:
+        layers, middle = self.layers, self.resolve(f'{AUTO}:1')
+        before = layers.names[:layers.names.index(middle) + 1] if middle else []
+        table = field_table(layers)
+        for name in reversed([name for name in maps_of(layers.shapes) if name in before]):
+            with suppress(ValueError):  # its receptive field is not known
+                field_of(layers, name, table)
+                return name
+        return ''
 
     def patches(self, settings: DebugSettings) -> TopPatches:
         """Begin a collection of patches."""

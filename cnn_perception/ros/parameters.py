@@ -139,7 +139,7 @@ CLASSIFIER = (
     Parameter('debug.cam_opacity', 0.6, 'Opacity of the class activation map.',
               bounds=(0.0, 1.0), when=LIVE),
     Parameter('debug.patches_layer', '', 'Layer of ~/debug/top_patches; empty: the middle one '
-              'of auto.', when=LIVE),
+              'of auto, or the last before it whose receptive field is known.', when=LIVE),
     Parameter('debug.patches_channels', 'strongest 8', 'Channels of ~/debug/top_patches: '
               "'strongest N' or numbers such as '3, 17'.", when=LIVE, free=True),
     Parameter('debug.rate', 0.0, 'Most debug pictures a second on each topic; 0 draws one for '

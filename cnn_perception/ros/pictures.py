@@ -26,8 +26,7 @@ import numpy as np
 __all__ = ['Drawing', 'Pictures', 'Wish']
 
 MOST_LATENCIES, DASHBOARD_LAYERS = 600, 3
-# Plans kept: as many mixtures of viewers as anybody has.
-MOST_PLANS = 64
+MOST_PLANS = 64  # as many mixtures of viewers as anybody has
 
 
 @dataclass(frozen=True)
@@ -152,9 +151,8 @@ class Pictures:
 
     def _draw(self, drawing: Drawing) -> None:
         settings = self._settings()
-        latencies = self._latencies.setdefault(
-            drawing.camera.name, deque(maxlen=MOST_LATENCIES))
-        latencies.append(drawing.duration)
+        self._latencies.setdefault(drawing.camera.name, deque(maxlen=MOST_LATENCIES)).append(
+            drawing.duration)
         made: dict[str, np.ndarray] = {}
         # The dashboard takes what has been drawn.
         for picture in sorted(drawing.wish.pictures, key='dashboard'.__eq__):
@@ -218,6 +216,8 @@ class Pictures:
 
     def _top_patches(self, drawing: Drawing, settings: DebugSettings) -> np.ndarray | None:
         layer = self._layers.patches_layer(settings)
+        if not layer:
+            raise ValueError('no layer of this network has rows and columns')
         activation = drawing.prediction.activations.get(layer)
         if activation is None:
             return None

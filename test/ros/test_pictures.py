@@ -1,6 +1,7 @@
 """What is drawn, and what the network is asked for, in one process."""
 
 import time
+import uuid
 
 from cnn_perception import rendering
 from cnn_perception.classifier import Classifier
@@ -30,7 +31,9 @@ class Bench:
     def __init__(self, layers, names):
         self.context = rclpy.Context()
         rclpy.init(args=[], context=self.context)
-        self.node = rclpy.create_node('pictures', context=self.context)
+        # A name of its own: the topics of the one before are gone only when nobody holds them.
+        self.name = f'pictures_{uuid.uuid4().hex}'
+        self.node = rclpy.create_node(self.name, context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.cameras = {name: Camera(self.node, name, f'{name}/image', False) for name in names}
@@ -44,7 +47,7 @@ class Bench:
 
     def watch(self, camera, picture):
         subscription = self.node.create_subscription(
-            Image, f'pictures/{camera}/debug/{picture}', self.received.append, 10)
+            Image, f'{self.name}/{camera}/debug/{picture}', self.received.append, 10)
         self.settle(lambda: picture in self.cameras[camera].watched())
         return subscription
 
@@ -67,6 +70,7 @@ class Bench:
         return taps
 
     def close(self):
+        self.node.destroy_node()
         self.context.shutdown()
 
 
@@ -110,3 +114,15 @@ def test_taps_of_a_camera_that_went_silent_are_not_run_for_another(bench):
     two.node.destroy_subscription(viewer)
     two.settle(lambda: not two.cameras['a'].watched())
     assert two.show('b') == ()
+
+
+@pytest.mark.parametrize(('architecture', 'layer'), [
+    ('lenet5', 'conv2'), ('shufflenet_v2_x0_5', 'stage3.7.cat'),
+    ('timm/vit_tiny_patch16_224', 'patch_embed.proj'), ('linear', '')])
+def test_patches_are_of_the_middle_layer_or_the_last_before_it_that_has_a_field(
+        architecture, layer):
+    shown = DebugLayers(Classifier(architecture, 'none', 'cpu', backend='torch'))
+    settings = read_settings({row.name: row.default for row in CLASSIFIER})
+    assert shown.patches_layer(settings) == layer
+    if layer:
+        assert shown.patches(settings).picture().ndim == 3
