@@ -10,6 +10,7 @@ from typing import Any
 from cnn_perception.photographs import photograph
 from cnn_perception.ros import parameters
 from cnn_perception.ros.image_messages import from_rgb
+from cnn_perception.ros.log import Throttled
 from cnn_perception.ros.newest import Letter
 from cnn_perception.ros.pictures import Pictures
 from cnn_perception.ros.pipeline import Pipeline
@@ -46,7 +47,7 @@ def unwatched(architecture: str, frames: int) -> tuple[float, float]:
     image = from_rgb(cv2.resize(photograph('cat'), (640, 480)), Header())
     data = serialize_message(image)
     pipelines = [Pipeline(loaded.classifier, loaded.cameras, pictures, lambda: settings,
-                          node.get_clock(), node.get_logger())
+                          node.get_clock(), Throttled(print), Throttled(print))
                  for pictures in (Pictures(loaded.layers, lambda: loaded.debug, print),
                                   NoPictures())]
     wall: list[list[float]] = [[], []]

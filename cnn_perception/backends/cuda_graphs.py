@@ -21,6 +21,10 @@ __all__ = ['PinnedOutputs', 'Recorded', 'Staging']
 # The first passes choose algorithms and allocate workspaces, neither of which can be recorded.
 WARM_UP_PASSES = 3
 Function = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
+# Older versions of torch keep the memory that cuBLAS works in for each stream. A recording needs
+# its own, or what is tried on the recorder's stream would write into it during a replay.
+_forget_workspaces: Callable[[], None] = getattr(
+    torch._C, '_cuda_clearCublasWorkspaces', lambda: None)
 # The allocator goes on asking a recording that failed which memory is its own.
 _FAILED: list[torch.cuda.CUDAGraph] = []
 
@@ -69,6 +73,7 @@ class Recorded:
 
     def _record(self, stream: torch.cuda.Stream, pool: Any) -> None:
         graph = torch.cuda.CUDAGraph()
+        _forget_workspaces()
         try:
             # Only this thread: others may go on allocating on the GPU while this one records.
             with torch.cuda.graph(graph, pool=pool, stream=stream,
@@ -80,6 +85,8 @@ class Recorded:
             self._outputs = ()
             _FAILED.append(graph)
             return
+        finally:
+            _forget_workspaces()
         self._graph = graph
 
 

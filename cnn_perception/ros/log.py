@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import logging
+import math
+import time
 
 from rclpy.node import Node
 
-__all__ = ['forward_log']
+__all__ = ['forward_log', 'Throttled']
+
+# Seconds between two warnings of one kind, and how many kinds are remembered.
+PERIOD = 5.0
+MOST = 100
+
+
+class Throttled:
+    """
+    Hands warnings on, each kind at most every five seconds.
+
+    rclpy's own throttle goes by the line that logs: there the first camera's warning hides those
+    of all others.
+    """
+
+    def __init__(self, warn: Callable[[str], object]) -> None:
+        """Begin with nothing said."""
+        self._warn = warn
+        self._said: dict[str, float] = {}
+
+    def __call__(self, text: str, kind: str = '') -> None:
+        """Warn, unless one of this kind was given just now; the text itself is a kind."""
+        now = time.monotonic()
+        kind = kind or text
+        if now - self._said.get(kind, -math.inf) < PERIOD:
+            return
+        if len(self._said) >= MOST:
+            self._said.clear()
+        self._said[kind] = now
+        self._warn(text)
 
 
 class NodeHandler(logging.Handler):

@@ -12,20 +12,17 @@ from cnn_perception.images import ImageError
 from cnn_perception.ros import raw_answer
 from cnn_perception.ros.camera import Camera
 from cnn_perception.ros.image_messages import to_rgb
+from cnn_perception.ros.log import Throttled
 from cnn_perception.ros.messages import classification
 from cnn_perception.ros.newest import Letter
 from cnn_perception.ros.pictures import Drawing, Pictures
 from cnn_perception.ros.raw_image import read, SerialisedImage
 import numpy as np
 from rclpy.clock import Clock
-from rclpy.impl.rcutils_logger import RcutilsLogger
 from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
-__all__ = ['Pipeline', 'WARNING_PERIOD']
-
-# Seconds between two warnings of one kind.
-WARNING_PERIOD = 5.0
+__all__ = ['Pipeline']
 
 
 @dataclass(frozen=True)
@@ -43,14 +40,14 @@ class Pipeline:
 
     def __init__(self, classifier: Classifier, cameras: Mapping[str, Camera], pictures: Pictures,
                  settings: Callable[[], Mapping[str, Any]], clock: Clock,
-                 logger: RcutilsLogger) -> None:
+                 warn: Throttled, error: Throttled) -> None:
         """Hold what is needed; settings returns the node's current parameter values."""
         self._classifier = classifier
         self._cameras = cameras
         self._pictures = pictures
         self._settings = settings
         self._clock = clock
-        self._logger = logger
+        self._warn, self._error = warn, error
 
     def process(self, letters: list[Letter]) -> None:
         """Answer the newest frame of each camera that has one, as one batch."""
@@ -65,8 +62,7 @@ class Pipeline:
         except (RuntimeError, ValueError, MemoryError) as error:
             for frame in frames:
                 frame.camera.statistics.count('failed', problem=str(error))
-            self._logger.error(f'the network failed on {len(frames)} frame(s), dropped: {error}',
-                               throttle_duration_sec=WARNING_PERIOD)
+            self._error(f'the network failed on {len(frames)} frame(s), dropped: {error}')
             return
         duration = time.monotonic() - started
         settings = self._settings()
@@ -85,8 +81,7 @@ class Pipeline:
             return Frame(camera, letter.arrival, image, to_rgb(image))
         except ImageError as error:
             camera.statistics.count('rejected', problem=str(error))
-            self._logger.warning(f'dropped an image of {camera.topic}: {error}',
-                                 throttle_duration_sec=WARNING_PERIOD)
+            self._warn(f'dropped an image of {camera.topic}: {error}', camera.topic)
             return None
 
     def _answer(self, frame: Frame, prediction: Prediction, duration: float,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import islice
-import math
 import re
-import time
 from typing import Any
 
 from cnn_perception.classifier import Classifier
@@ -15,8 +14,9 @@ from cnn_perception.ros.camera import Camera, image_topic
 from cnn_perception.ros.debug_layers import DebugLayers
 from cnn_perception.ros.debug_settings import DebugSettings, read_settings
 from cnn_perception.ros.image_messages import from_rgb
+from cnn_perception.ros.log import Throttled
 from cnn_perception.ros.pictures import Pictures
-from cnn_perception.ros.pipeline import Pipeline, WARNING_PERIOD
+from cnn_perception.ros.pipeline import Pipeline
 from cnn_perception.ros.receiver import Receiver
 from cnn_perception.ros.worker import Worker
 from cnn_perception.sources import open_source
@@ -32,8 +32,6 @@ __all__ = ['Loaded', 'Running']
 
 # More pictures change int8 ranges little and take their time.
 MOST_CALIBRATION = 64
-# Texts of warnings that are remembered, so that they are not given again at once.
-MOST_WARNINGS = 100
 CAMERA_NAME = r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*'
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
@@ -113,15 +111,19 @@ class Running:
     def __init__(self, node, loaded: Loaded) -> None:
         """Start them; `receiver` is not subscribed yet."""
         self._node = node
-        self._warned: dict[str, float] = {}
+        logger = node.get_logger()
+        # rclpy remembers the severity of each place that logs, so that each needs its own line.
+        warn = Throttled(lambda text: logger.warning(text))
+        self._error = Throttled(lambda text: logger.error(text))
         self.receiver = Receiver(node, loaded.cameras,
                                  lambda: node.settings['batch_window_ms'] / 1000.0)
-        self.pictures = Pictures(loaded.layers, lambda: loaded.debug, self._warn)
+        self.pictures = Pictures(loaded.layers, lambda: loaded.debug, warn)
         pipeline = Pipeline(loaded.classifier, loaded.cameras, self.pictures,
-                            lambda: node.settings, node.get_clock(), node.get_logger())
+                            lambda: node.settings, node.get_clock(), warn, self._error)
         self._workers = [
-            Worker('classifying', self.receiver, pipeline.process, self._report),
-            Worker('drawing', self.pictures.mailbox, self.pictures.process, self._report)]
+            Worker('classifying', self.receiver, pipeline.process, partial(self._report, 'frame')),
+            Worker('drawing', self.pictures.mailbox, self.pictures.process,
+                   partial(self._report, 'picture'))]
         for worker in self._workers:
             worker.start()
 
@@ -133,21 +135,10 @@ class Running:
                     f'{worker.name} did not finish within 10 s; it is left behind')
         self.receiver.destroy()
 
-    def _warn(self, text: str) -> None:
-        # By text: rclpy's own throttle goes by the line, and one warning would hide all others.
-        now = time.monotonic()
-        if now - self._warned.get(text, -math.inf) < WARNING_PERIOD:
-            return
-        if len(self._warned) >= MOST_WARNINGS:
-            self._warned.clear()
-        self._warned[text] = now
-        self._node.get_logger().warning(text)
-
-    def _report(self, problem: str) -> None:
+    def _report(self, what: str, problem: str) -> None:
         # A process that is ending has nobody left to publish to.
         if self._node.context.ok():
-            self._node.get_logger().error(f'a frame was lost: {problem}',
-                                          throttle_duration_sec=WARNING_PERIOD)
+            self._error(f'a {what} was lost: {problem}')
 
 
 def camera_names(cameras: tuple[str, ...]) -> list[str]:
