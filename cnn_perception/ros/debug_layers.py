@@ -30,12 +30,13 @@ class DebugLayers:
         self._lock = threading.RLock()
         # Now, while no image waits for an answer.
         self._layers: NetworkLayers | None = None
-        self._obstacle = ''
+        self._obstacle = 'the network has no layers that give tensors'
         try:
             classifier.layer_names()
-            self._layers = NetworkLayers(classifier)
-            self._shapes = self._layers.shapes
-        except ValueError as error:
+            layers = NetworkLayers(classifier)
+            if layers.shapes:
+                self._layers = layers
+        except (ValueError, RuntimeError, TypeError) as error:  # of somebody's own network
             self._obstacle = str(error)
         self._automatic: list[str] | None = None
         self._patches_layer: str | None = None
