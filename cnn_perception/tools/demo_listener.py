@@ -11,6 +11,7 @@ import time
 from cnn_perception import render
 from cnn_perception.ros.image_messages import to_rgb
 import cv2
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 import numpy as np
 import rclpy
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -49,21 +50,23 @@ class Listener:
         self._rows: dict[str, Row] = {}
         self._overlays: dict[str, np.ndarray] = {}
         self._last_line = self._last_overlay = 0.0
+        self._name, self._failed = f'{namespace}/classifier', False
         deep = QoSProfile(depth=100)
         node = self._node
         self._subscriptions = [
             node.create_subscription(Classification, self._answers_topic, self._answer, deep),
             node.create_subscription(Image, f'{namespace}/classifier/debug/overlay',
                                      self._overlay, QoSProfile(depth=5)),
+            node.create_subscription(DiagnosticArray, '/diagnostics', self._report, deep),
             node.create_subscription(Header, f'{namespace}/image_source/published',
                                      self._sent, QoSProfile(
                                          depth=1000, durability=DurabilityPolicy.TRANSIENT_LOCAL))]
 
     def wait_for_answers(self, alive: Callable[[], bool], timeout: float) -> bool:
-        """Wait until somebody publishes answers; False where the process ends or time does."""
+        """Wait until somebody publishes answers; False where the node fails or time ends."""
         deadline = time.monotonic() + timeout
         while self._node.count_publishers(self._answers_topic) == 0:
-            if not alive() or time.monotonic() > deadline:
+            if self._failed or not alive() or time.monotonic() > deadline:
                 return False
             self.spin(0.1)
         return True
@@ -108,6 +111,11 @@ class Listener:
 
     def _row(self, name: str) -> Row:
         return self._rows.setdefault(name, Row())
+
+    def _report(self, message: DiagnosticArray) -> None:
+        # A node that could not configure stays, so that its parameters can be mended.
+        self._failed |= any(status.name == self._name and status.level == DiagnosticStatus.ERROR
+                            for status in message.status)
 
     def _sent(self, header: Header) -> None:
         self._row(header.frame_id).sent += 1
