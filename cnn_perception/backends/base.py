@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-__all__ = ['Backend', 'CompileError', 'drop_taps', 'DTYPES', 'Forward', 'joined', 'LARGEST',
-           'parts_of', 'PRECISIONS', 'Settings']
+__all__ = ['Backend', 'CompileError', 'drop_taps', 'DTYPES', 'first_line', 'Forward', 'joined',
+           'LARGEST', 'parts_of', 'PRECISIONS', 'Settings']
 
 PRECISIONS = ('float32', 'float16', 'bfloat16', 'int8')
 DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
@@ -109,6 +109,11 @@ class Backend:
     def tapped(self, taps: tuple[str, ...]) -> nn.Module | fx.GraphModule:
         """Return a module (N, C, h, w) -> (logits, {tap: activation}), sharing the weights."""
         return self.traced().derive(taps) if taps else WithoutTaps(self.module)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the line of a library's long report that says what is wrong."""
+    return str(error).strip().partition('\n')[0]
 
 
 def drop_taps(table: MutableMapping[tuple[int, tuple[str, ...]], Any], taps: tuple[str, ...]

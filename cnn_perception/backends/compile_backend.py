@@ -8,7 +8,7 @@ import shutil
 import threading
 
 from cnn_perception.backends.base import (
-    CompileError, drop_taps, Forward, joined, LARGEST, parts_of, Settings)
+    CompileError, drop_taps, first_line, Forward, joined, LARGEST, parts_of, Settings)
 from cnn_perception.backends.selection import LOGGER, register
 from cnn_perception.backends.torch_backend import Network, TorchBackend
 from cnn_perception.preprocess import Preprocessing
@@ -98,6 +98,5 @@ class CompileBackend(TorchBackend):
 
 
 def summary(error: Exception) -> str:
-    """Return the first line of a compiler's long report."""
-    text = str(error).strip().partition('\n')[0]
-    return f'{type(error).__name__}: {text}'[:300]
+    """Name the kind of an error and the first line of a compiler's long report."""
+    return f'{type(error).__name__}: {first_line(error)}'[:300]

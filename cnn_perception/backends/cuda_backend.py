@@ -18,7 +18,8 @@ import threading
 import time
 
 from cnn_perception.backends.base import (
-    Backend, CompileError, drop_taps, DTYPES, Forward, joined, LARGEST, parts_of, Settings)
+    Backend, CompileError, drop_taps, DTYPES, first_line, Forward, joined, LARGEST, parts_of,
+    Settings)
 from cnn_perception.backends.cuda_graphs import Function, PinnedOutputs, Recorded, Staging
 from cnn_perception.backends.folding import folded
 from cnn_perception.backends.half import half_module
@@ -66,7 +67,7 @@ class CudaBackend(Backend):
             black = np.zeros((*preprocessing.crop, 3), np.uint8)
             self.forward(self.prepare([black]))
         except RuntimeError as error:
-            raise CompileError(str(error).strip().partition('\n')[0]) from error
+            raise CompileError(first_line(error)) from error
 
     def prepare(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
         """
@@ -150,7 +151,7 @@ class CudaBackend(Backend):
                 made = self._recorded(self.function(*key), shape, self.dtype,
                                       len(self._networks) < MOST_RECORDINGS)
             except RuntimeError as error:
-                raise CompileError(str(error).strip().partition('\n')[0]) from error
+                raise CompileError(first_line(error)) from error
             self._networks[key] = found = made, PinnedOutputs(made.shapes)
             return found
 

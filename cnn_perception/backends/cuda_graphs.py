@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from cnn_perception.backends.base import first_line
 from cnn_perception.backends.half import whole_precision
 import numpy as np
 import torch
@@ -81,7 +82,7 @@ class Recorded:
                 self._outputs = self._function(self.input)
         except RuntimeError as error:
             # Of a recording that was broken off, the end reports only that it was.
-            self.failure = str(error.__context__ or error).strip().partition('\n')[0]
+            self.failure = first_line(error.__context__ or error)
             self._outputs = ()
             _FAILED.append(graph)
             return

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 
+from cnn_perception.architectures.errors import shape_text
 from cnn_perception.classifier import Classifier
 from cnn_perception.processor import one_torch_thread
 from cnn_perception.resample import as_tensor
@@ -54,9 +55,8 @@ class GradCam:
                       else find_layer(layers))
         self.shape = layers.shapes[self.layer]
         if len(self.shape) != 3:
-            size = ' x '.join(str(extent) for extent in self.shape)
-            raise ValueError(f"layer '{self.layer}' is {size}, without rows and columns: a class "
-                             'activation map needs channels x height x width')
+            raise ValueError(f"layer '{self.layer}' is {shape_text(self.shape)}, without rows and "
+                             'columns: a class activation map needs channels x height x width')
         self._head = split(layers, self.layer)
         self._kept: dict[int, np.ndarray] = {}
         self._device = layers.device

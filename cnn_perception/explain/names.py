@@ -8,6 +8,8 @@ import difflib
 from fnmatch import fnmatchcase
 import math
 
+from cnn_perception.architectures.errors import shape_text
+
 __all__ = ['AUTO', 'is_spatial', 'maps_of', 'resolve_layers']
 
 AUTO = 'auto'
@@ -52,7 +54,7 @@ def unshowable(name: str, shape: Shape | None) -> str:
     """Say why a layer cannot be shown."""
     if shape is None:
         return f"layer '{name}' gives numbers for the program, not a tensor that can be shown"
-    return (f"layer '{name}' gives {' x '.join(map(str, shape)) or 'a single number'}, expected "
+    return (f"layer '{name}' gives {shape_text(shape) or 'a single number'}, expected "
             'maps (C x h x w), tokens (L x F) or features (F)')
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from cnn_perception.architectures.errors import shape_text
 from cnn_perception.architectures.layer_table import LayerRow
 from cnn_perception.preprocess import Preprocessing
 from cnn_perception.rendering import input_window, style
@@ -110,7 +111,7 @@ class TopPatches:
         left = style.text_width('0' * 5, style.SMALL) + 8
         rows = max(1, len(self._channels))
         seen = ('all of the input' if self._row.whole_input else 'field '
-                + ' x '.join(str(size) for size in self._row.receptive_field or ()))
+                + shape_text(self._row.receptive_field or ()))
         title = f'{self._row.name}   {seen}   what excited a channel most'
         sheet = blank((LINE + rows * step, left + self._count * step), title)
         for index, channel in enumerate(self._channels):

@@ -109,7 +109,7 @@ class ClassifierNode(LifecycleNode):
         known = {*self.publishers}
         try:
             self._loaded = Loaded(self, self.settings, self._loads)
-        except Exception:
+        except Exception:  # whatever it was, half of the topics must not stay
             for publisher in {*self.publishers} - known:
                 self.destroy_publisher(publisher)
             raise

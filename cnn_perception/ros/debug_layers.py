@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 import threading
 
+from cnn_perception.architectures.errors import shape_text
 from cnn_perception.classifier import Classifier
 from cnn_perception.explain import (
     field_of, field_table, first_convolution, GradCam, maps_of, NetworkLayers, resolve_layers,
@@ -129,9 +130,9 @@ class DebugLayers:
                              f'{found[-1]}')
         shape = layers.shapes.get(name, ())
         if len(shape) != 3:
-            size = ' x '.join(map(str, shape)) or 'no tensor'
-            raise ValueError(f"{parameter} is '{name}', which gives {size}: expected a layer with "
-                             'rows and columns (C x h x w)')
+            raise ValueError(f"{parameter} is '{name}', which gives "
+                             f"{shape_text(shape) or 'no tensor'}: expected a layer with rows and "
+                             'columns (C x h x w)')
 
     def kernels(self) -> np.ndarray | None:
         """Draw the first convolution's kernels, or return None for a network without one."""

@@ -48,8 +48,8 @@ class DebugSettings:
     def mosaic_options(self, shape: tuple[int, ...]) -> dict[str, Any]:
         """Return the keyword arguments of `rendering.mosaic` for an activation of this shape."""
         return {'channels': present(self.channels, shape), 'count': self.count,
-                'normalize': self.normalize,
-                'colormap': self.colormap, 'scale': self.scale, 'labels': self.labels}
+                'normalize': self.normalize, 'colormap': self.colormap, 'scale': self.scale,
+                'labels': self.labels}
 
 
 def read_settings(values: Mapping[str, Any], class_names: tuple[str, ...] = ()) -> DebugSettings:

@@ -90,7 +90,8 @@ class Pictures:
             # Counted from when it was due: from the frame, every jitter would skip a whole one.
             camera.last_picture = max(camera.last_picture, now - 2.0 * period) + period
         key = (camera.name, watched, settings, tuple(camera.layers().items()))
-        self._current[camera.name] = camera, (wish := self._plans.get(key) or Wish(key, watched))
+        wish = self._plans.get(key) or Wish(key, watched)
+        self._current[camera.name] = camera, wish
         return wish
 
     def taps(self, wishes: Sequence[Wish | None]) -> tuple[str, ...]:
@@ -109,7 +110,7 @@ class Pictures:
     # the pictures' thread
 
     def process(self, letters: list[Letter]) -> None:
-        """Draw and publish; plan and prepare what is wanted for the first time."""
+        """Draw and publish; then plan and prepare what is new, which no classification awaits."""
         drawings = [letter.message for letter in letters]
         for drawing in drawings:
             self._draw(drawing)
@@ -120,7 +121,6 @@ class Pictures:
                 self._plans[drawing.wish.key] = self._plan(drawing.wish)
                 self._current[drawing.camera.name] = (
                     drawing.camera, self._plans[drawing.wish.key])
-        # No classification waits for it here.
         self._prepared.prepare(self._wanted())
 
     def _wanted(self) -> tuple[str, ...]:
@@ -155,7 +155,7 @@ class Pictures:
             drawing.duration)
         made: dict[str, np.ndarray] = {}
         # The dashboard takes what has been drawn.
-        for picture in sorted(drawing.wish.pictures, key='dashboard'.__eq__):
+        for picture in sorted(drawing.wish.pictures, key=lambda name: name == 'dashboard'):
             try:
                 rgb = self._picture(picture, drawing, settings, made)
             except (ValueError, RuntimeError) as error:

@@ -20,6 +20,7 @@ import time
 from typing import Any
 
 from cnn_perception import photographs, render
+from cnn_perception.architectures.errors import shape_text
 from cnn_perception.classifier import Classifier, Prediction
 from cnn_perception.explain import first_convolution, GradCam, NetworkLayers, resolve_layers
 from cnn_perception.sources import read_picture
@@ -101,7 +102,7 @@ def _image(image: str) -> np.ndarray:
 
 def _listed(layers: NetworkLayers) -> str:
     width = max(len(name) for name in layers.shapes)
-    return ''.join(f'{name:{width}}  {" x ".join(str(size) for size in shape)}\n'
+    return ''.join(f'{name:{width}}  {shape_text(shape)}\n'
                    for name, shape in layers.shapes.items())
 
 
