@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import contextlib
 import os
 from pathlib import Path
+import platform
 
 import torch
 
-__all__ = ['one_torch_thread', 'physical_cores']
+__all__ = ['adds_bytes_in_16_bits', 'one_torch_thread', 'physical_cores']
 
 CPUINFO = Path('/proc/cpuinfo')
 
@@ -51,3 +52,20 @@ def physical_cores() -> int:
             cores.add((fields.get('physical id'), fields['core id']))
     # Arm and some virtual machines do not say which core is which.
     return len(cores) or max(1, len(allowed))
+
+
+def adds_bytes_in_16_bits() -> bool:
+    """
+    Tell whether products of 8-bit numbers are added up in 16 bits here, where they may not fit.
+
+    x86 processors before the VNNI instructions (Intel's architecture manual, VPMADDUBSW and
+    VPDPBUSD) add each two products so and cut off what is too large. Others have 32 bits.
+    """
+    if platform.machine().lower() not in ('x86_64', 'amd64', 'i386', 'i686'):
+        return False
+    try:
+        text = CPUINFO.read_text()
+    except OSError:
+        return True
+    flags = next((line for line in text.splitlines() if line.startswith('flags')), '')
+    return 'vnni' not in flags

@@ -7,7 +7,7 @@ import threading
 import time
 import weakref
 
-from cnn_perception import architectures, photographs
+from cnn_perception import architectures, photographs, processor
 from cnn_perception.backends import (
     Backend, choose, CompileError, names, PRECISIONS, refusal, register, Settings, TorchBackend)
 from cnn_perception.backends import selection
@@ -18,7 +18,7 @@ from cnn_perception.backends.half import half_module, round_kernels
 from cnn_perception.backends.tapping import TRACING, Tracing
 from cnn_perception.classifier import Classifier, softmax
 from cnn_perception.preprocess import plain
-from cnn_perception.processor import physical_cores
+from cnn_perception.processor import adds_bytes_in_16_bits, physical_cores
 import numpy as np
 import pytest
 import torch
@@ -272,6 +272,17 @@ def test_pictures_are_grouped_by_size():
 
 def test_there_is_a_core():
     assert physical_cores() >= 1
+
+
+@pytest.mark.parametrize('machine,flags,expected', [
+    ('x86_64', 'fpu avx2 fma', True), ('x86_64', 'avx2 avx_vnni', False),
+    ('x86_64', 'avx512f avx512_vnni amx_int8', False), ('aarch64', '', False)])
+def test_which_processors_add_bytes_in_16_bits(monkeypatch, tmp_path, machine, flags, expected):
+    cpuinfo = tmp_path / 'cpuinfo'
+    cpuinfo.write_text(f'processor\t: 0\nflags\t\t: {flags}\nvmx flags\t: vnmi\n')
+    monkeypatch.setattr(processor, 'CPUINFO', cpuinfo)
+    monkeypatch.setattr(processor.platform, 'machine', lambda: machine)
+    assert adds_bytes_in_16_bits() is expected
 
 
 @pytest.fixture
