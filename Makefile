@@ -17,8 +17,9 @@ demo: environment  ## classify photographs over ROS 2; or IMAGES=folder, VIDEO=f
 	@$(RUN) -m cnn_perception.tools.demo $(if $(IMAGES),--images '$(IMAGES)') \
 		$(if $(VIDEO),--video '$(VIDEO)') $(if $(CAMERA),--camera '$(CAMERA)') $(ARGS)
 
-test: environment  ## run all tests; TESTS=path or ARGS='-k name' select
-	@$(RUN) -m pytest $(TESTS) $(ARGS)
+# Much of a test of a node is waiting, so two at once take little more than half of the time.
+test: environment  ## run all tests, two files at once; TESTS=path or ARGS='-k name' select
+	@$(RUN) -m pytest $(or $(TESTS),-n 2 --dist loadfile) $(ARGS)
 
 test-gpu: environment  ## run the tests that need a GPU
 	@$(RUN) -m pytest -m gpu $(ARGS)

@@ -14,7 +14,8 @@ os.environ['ROS_DOMAIN_ID'] = str(102 + os.getpid() % 100)
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 os.environ.update(image_environment())
 
-NAMESPACES = (f'/test_{number}' for number in itertools.count())
+# Others may run tests in the same domain at the same time.
+NAMESPACES = (f'/test_{os.getpid()}_{number}' for number in itertools.count())
 
 
 @pytest.fixture(scope='session', autouse=True)
