@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 import statistics
 
+from cnn_perception.processor import has_bfloat16
 from processes import (
     ClassifierProcess, close, ForwardProcess, HERE, Listener, Process, RATE, Row, silenced)
 
@@ -99,9 +99,3 @@ def eight_cameras(rounds: int) -> list[Row]:
     return [Row('eight cameras 640x480: total rate over batched bare forward beside the same '
                 'senders', f'{achieved:.0f} / {possible:.0f} Hz: {achieved / possible:.2f}',
                 'at least 0.90', achieved >= 0.9 * possible)]
-
-
-def has_bfloat16() -> bool:
-    """Tell whether this processor computes in bfloat16."""
-    flags = Path('/proc/cpuinfo').read_text().split()
-    return 'avx512_bf16' in flags or 'amx_bf16' in flags

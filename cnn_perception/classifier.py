@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from cnn_perception.backends import choose, runs_on, Settings
-from cnn_perception.devices import resolve_device
+from cnn_perception.devices import resolve_device, resolve_precision
 from cnn_perception.processor import one_torch_thread
 from cnn_perception.weights import load_network, Network
 import numpy as np
@@ -58,8 +58,9 @@ class Classifier:
     architecture: a name that `cnn_perception.architectures` knows; weights: see
     `cnn_perception.weights.load_network`; device: `auto`, `cpu`, `cuda` or `cuda:N`.
     backend: `auto` or one of `cnn_perception.backends.names()`; precision: `float32`, `float16`,
-    `bfloat16` or, calibrated on pictures given, `int8`. threads: CPU threads of the network, 0
-    for the physical cores. cache_dir: folder for what a backend compiled, '' for none.
+    `bfloat16`, `int8`, calibrated on pictures given, or `auto`, what the device computes fastest.
+    threads: CPU threads of the network, 0 for the physical cores. cache_dir: folder for what a
+    backend compiled, '' for none.
 
     `predict` may be called from several threads at once.
     """
@@ -75,18 +76,19 @@ class Classifier:
         # The device first: it is the quickest to refuse.
         self.device, self.device_reason = resolve_device(device)
         cpu = torch.device('cpu')
-        if (device == 'auto' and self.device != cpu and runs_on(cpu, backend, precision)
-                and not runs_on(self.device, backend, precision)):
-            self.device_reason = (f'cpu, because backend {backend} in {precision} does not run on '
+        numbers = resolve_precision(precision, self.device)
+        if (device == 'auto' and self.device != cpu and not runs_on(self.device, backend, numbers)
+                and runs_on(cpu, backend, resolve_precision(precision, cpu))):
+            self.device_reason = (f'cpu, because backend {backend} in {numbers} does not run on '
                                   f'{self.device}')
-            self.device = cpu
+            self.device, numbers = cpu, resolve_precision(precision, cpu)
         with one_torch_thread():
             self.network: Network = load_network(
                 architecture, weights, label_file=label_file, input_size=input_size, mean=mean,
                 std=std)
         self.backend, self.backend_reason = choose(
             backend, self.network.module, self.network.preprocessing, Settings(
-                self.device, precision, threads, tuple(calibration), cache_dir))
+                self.device, numbers, threads, tuple(calibration), cache_dir))
 
     @property
     def backend_name(self) -> str:

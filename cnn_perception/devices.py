@@ -1,12 +1,16 @@
-"""Where a network runs: the one place that turns a device name into a torch device."""
+"""Where a network runs and in what numbers: the one place where `auto` becomes either."""
 
 from __future__ import annotations
 
 import re
 
+from cnn_perception.processor import has_bfloat16
 import torch
 
-__all__ = ['resolve_device']
+__all__ = ['resolve_device', 'resolve_precision']
+
+# The first GPUs with matrix units for float16 (Volta).
+MATRIX_UNITS = (7, 0)
 
 
 def resolve_device(name: str) -> tuple[torch.device, str]:
@@ -40,6 +44,21 @@ def resolve_device(name: str) -> tuple[torch.device, str]:
                          'nvidia-smi what else uses it, and that this torch is built for it, or '
                          "use device 'auto' or 'cpu'")
     return device, f'{name} ({torch.cuda.get_device_name(index)})'
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """
+    Turn `auto` into the fastest precision that keeps the answers within 0.02 on a device.
+
+    float16 on a GPU with matrix units, bfloat16 on a CPU that has it, else float32. Any other name
+    is returned as it is.
+    """
+    if name != 'auto':
+        return name
+    if device.type == 'cuda':
+        fast = torch.cuda.get_device_capability(device) >= MATRIX_UNITS
+        return 'float16' if fast else 'float32'
+    return 'bfloat16' if has_bfloat16() else 'float32'
 
 
 def trouble(device: torch.device) -> str:

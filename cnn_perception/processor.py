@@ -10,7 +10,7 @@ import platform
 
 import torch
 
-__all__ = ['adds_bytes_in_16_bits', 'one_torch_thread', 'physical_cores']
+__all__ = ['adds_bytes_in_16_bits', 'has_bfloat16', 'one_torch_thread', 'physical_cores']
 
 CPUINFO = Path('/proc/cpuinfo')
 
@@ -63,9 +63,19 @@ def adds_bytes_in_16_bits() -> bool:
     """
     if platform.machine().lower() not in ('x86_64', 'amd64', 'i386', 'i686'):
         return False
+    return not any('vnni' in feature for feature in features())
+
+
+def has_bfloat16() -> bool:
+    """Tell whether this processor multiplies matrices of bfloat16 (AVX-512 BF16, AMX, Arm)."""
+    return not features().isdisjoint(('avx512_bf16', 'amx_bf16', 'bf16'))
+
+
+def features() -> set[str]:
+    """Return what the processor can do, in Linux's words; nothing where that cannot be read."""
     try:
         text = CPUINFO.read_text()
     except OSError:
-        return True
-    flags = next((line for line in text.splitlines() if line.startswith('flags')), '')
-    return 'vnni' not in flags
+        return set()
+    return next((set(line.partition(':')[2].split()) for line in text.splitlines()
+                 if line.lower().startswith(('flags', 'features'))), set())

@@ -17,6 +17,7 @@ from cnn_perception.backends.folding import folded
 from cnn_perception.backends.half import half_module, round_kernels
 from cnn_perception.backends.tapping import TRACING, Tracing
 from cnn_perception.classifier import Classifier, softmax
+from cnn_perception.devices import resolve_precision
 from cnn_perception.preprocess import plain
 from cnn_perception.processor import adds_bytes_in_16_bits, physical_cores
 import numpy as np
@@ -283,6 +284,26 @@ def test_which_processors_add_bytes_in_16_bits(monkeypatch, tmp_path, machine, f
     monkeypatch.setattr(processor, 'CPUINFO', cpuinfo)
     monkeypatch.setattr(processor.platform, 'machine', lambda: machine)
     assert adds_bytes_in_16_bits() is expected
+
+
+@pytest.mark.parametrize('flags,expected', [
+    ('avx2 avx512_bf16', 'bfloat16'), ('avx2 avx512f', 'float32')])
+def test_precision_auto_is_what_the_processor_computes(monkeypatch, tmp_path, flags, expected):
+    cpuinfo = tmp_path / 'cpuinfo'
+    cpuinfo.write_text(f'flags\t\t: {flags}\n')
+    monkeypatch.setattr(processor, 'CPUINFO', cpuinfo)
+    cpu = torch.device('cpu')
+    assert resolve_precision('auto', cpu) == expected
+    assert resolve_precision('int8', cpu) == 'int8'
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (8, 7))
+    assert resolve_precision('auto', torch.device('cuda', 0)) == 'float16'
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (6, 1))
+    assert resolve_precision('auto', torch.device('cuda', 0)) == 'float32'
+
+
+def test_precision_auto_is_resolved_before_a_backend_is_built():
+    classifier = Classifier(device='cpu', precision='auto')
+    assert classifier.precision == resolve_precision('auto', torch.device('cpu'))
 
 
 @pytest.fixture

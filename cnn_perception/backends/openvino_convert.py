@@ -9,6 +9,7 @@ takes 2.2 s, most of it for bookkeeping per submodule, and it sends no telemetry
 from __future__ import annotations
 
 from typing import Any
+import warnings
 
 from cnn_perception.backends.tapping import TRACING
 from cnn_perception.preprocess import Preprocessing
@@ -33,7 +34,10 @@ def convert(module: nn.Module, shape: tuple[int, ...]) -> Any:
         logits, activations = module(batch)
         return logits, *activations.values()
 
-    with TRACING.alone(), one_torch_thread(), torch.no_grad():
+    with (TRACING.alone(), one_torch_thread(), torch.no_grad(),
+          warnings.catch_warnings()):
+        # That sizes become constants is wanted: a network is converted for one size.
+        warnings.simplefilter('ignore', torch.jit.TracerWarning)
         # What torch.jit.trace does, which however keeps every function it has traced, some
         # megabytes each, for as long as the process lives.
         graph, _ = torch._C._create_graph_by_tracing(

@@ -183,5 +183,5 @@ def check_precision(precision: str) -> None:
     """Refuse an unknown precision, with near matches."""
     if precision not in PRECISIONS:
         near = difflib.get_close_matches(precision, PRECISIONS, n=2, cutoff=0.4)
-        raise ValueError(f"precision is '{precision}', expected {', '.join(PRECISIONS)}"
+        raise ValueError(f"precision is '{precision}', expected auto, {', '.join(PRECISIONS)}"
                          + (f'; did you mean {" or ".join(near)}?' if near else ''))

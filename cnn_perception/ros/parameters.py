@@ -24,7 +24,7 @@ UNCONFIGURED = 'unconfigured'
 START = 'start'
 # Named here, because importing the engines imports torch, which the image source does without.
 BACKENDS = ('auto', 'compile', 'cuda', 'openvino', 'tensorrt', 'torch')
-PRECISIONS = ('float32', 'float16', 'bfloat16', 'int8')
+PRECISIONS = ('auto', 'float32', 'float16', 'bfloat16', 'int8')
 WHEN = {LIVE: 'any time', UNCONFIGURED: 'unconfigured', START: 'start only'}
 
 
@@ -83,8 +83,9 @@ CLASSIFIER = (
     Parameter('backend', 'auto', 'Engine that runs the network: auto takes the fastest that works '
               'for device and network, and the log says which and why.',
               choices=BACKENDS),
-    Parameter('precision', 'float32', 'Numbers of the network: half precision is faster where the '
-              'hardware has it, int8 (openvino) needs calibration.', choices=PRECISIONS),
+    Parameter('precision', 'float32', 'Numbers of the network: auto takes half precision where '
+              'the hardware computes it faster, int8 (openvino) needs calibration.',
+              choices=PRECISIONS),
     Parameter('calibration', '', 'Folder with pictures like those of the robot, for precision '
               'int8.'),
     Parameter('cache_dir', '', 'Folder for what the engine compiled, so that the next start is '

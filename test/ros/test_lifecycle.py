@@ -127,7 +127,7 @@ def test_a_misspelt_parameter_is_warned_of(start, namespace):
 def test_backends_and_precisions_are_those_of_the_registry():
     rows = {row.name: row.choices for row in parameters.CLASSIFIER}
     assert rows['backend'] == ('auto', *backends.names())
-    assert rows['precision'] == backends.PRECISIONS
+    assert rows['precision'] == ('auto', *backends.PRECISIONS)
 
 
 def test_random_weights_are_announced(start, namespace):
