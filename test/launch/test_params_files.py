@@ -168,7 +168,24 @@ def test_rviz_shows_the_camera_and_what_the_network_sees():
         'Middle': '/classifier/debug/middle', 'Late': '/classifier/debug/late',
         'Camera': '/image'}
     assert {display['Class'] for display in DISPLAYS} == {'rviz_default_plugins/Image'}
-    assert all(display['Enabled'] and display['Value'] for display in DISPLAYS)
+    for display in DISPLAYS:
+        # Everything but the camera's own image, which the overlay shows as well.
+        assert display['Enabled'] == display['Value'] == (display['Name'] != 'Camera')
+
+
+def test_no_picture_of_rviz_lies_behind_a_tab():
+    # rviz closes an image whose tab is left. In Qt's format an item ends in its largest size, and
+    # 0xfa begins a group of tabs where 0xfc begins docks side by side.
+    state = bytes.fromhex(RVIZ['Window Geometry']['QMainWindow State'])
+    for display in DISPLAYS:
+        assert display['Name'].encode('utf-16-be') in state
+    assert bytes.fromhex('00fffffffc') in state
+    assert bytes.fromhex('00fffffffa') not in state
+
+
+def test_the_settings_of_rviz_are_behind_the_arrow_at_the_edge():
+    geometry = RVIZ['Window Geometry']
+    assert geometry['Hide Right Dock'] and geometry['Displays']['collapsed']
 
 
 @in_each_display
