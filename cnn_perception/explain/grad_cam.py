@@ -32,6 +32,7 @@ __all__ = ['GradCam']
 
 # Classes whose weights are kept, where they are the same for every picture.
 KEPT = 256
+LARGEST = np.finfo(np.float32).max
 
 
 class GradCam:
@@ -116,7 +117,11 @@ class GradCam:
         if self._rows is None or dense is None:
             gradient: Values = self._gradient(given, indices)
         else:
-            gradient = self._dense_gradient(dense, self._rows[[*indices]], given)
+            # Of one a view: picking it out costs beside a small network.
+            first = indices[0]
+            rows = (self._rows[first:first + 1] if len(indices) == 1
+                    else self._rows[[*indices]])
+            gradient = self._dense_gradient(dense, rows, given)
         return as_array(gradient) / (self.shape[1] * self.shape[2])
 
     def _gradient(self, given: Mapping[str, Values], indices: Sequence[int]) -> torch.Tensor:
@@ -196,9 +201,9 @@ def weighted(maps: np.ndarray, weights: np.ndarray) -> np.ndarray:
     # Not a matrix product, for which NumPy's library would wake threads of its own.
     heat = np.einsum('nchw,nc->nhw', maps, weights)
     # What is no number counts as 0, what is infinite as the largest.
-    heat = np.fmin(np.fmax(heat, 0.0), np.finfo(np.float32).max)
+    heat = np.fmin(np.fmax(heat, 0.0), LARGEST)
     highest = heat.max(axis=(1, 2), keepdims=True)
-    return heat / np.where(highest > 0.0, highest, 1.0)
+    return heat / np.where(highest > 0.0, highest, np.float32(1.0))
 
 
 def as_array(values: Values) -> np.ndarray:
