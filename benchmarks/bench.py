@@ -15,12 +15,14 @@ from importlib import metadata
 import os
 from pathlib import Path
 import platform
+import subprocess
 import sys
 
+from cnn_perception.backends.base import first_line
 from latency_rows import debug_cost, debug_unwatched, in_node, start_up, stamp_to_answer
 from load_rows import against_plain, eight_cameras, overload
 from picture_rows import class_activation, mosaic
-from processes import enter_ros, HERE, Row
+from processes import end_all, enter_ros, HERE, Row
 import rclpy
 
 RESULTS = HERE / 'results'
@@ -75,8 +77,15 @@ def main() -> int:
     enter_ros()
     lines = ['| what | measured | target | |', '|---|---|---|---|']
     print('\n'.join(lines), flush=True)
+    complete = True
     for name in options.rows or ROWS:
-        for row in ROWS[name](options.rounds):
+        try:
+            rows = ROWS[name](options.rounds)
+        except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+            rows, complete = [Row(name, f'not measured: {first_line(error)}', '', None)], False
+        finally:
+            end_all()
+        for row in rows:
             lines.append(row.line())
             print(lines[-1], flush=True)
         if options.record:
@@ -86,7 +95,7 @@ def main() -> int:
                 ['# make bench', '', *settings(medians_of(options.rounds)), '', *lines,
                  '']))
     rclpy.try_shutdown()
-    return 0
+    return 0 if complete else 1
 
 
 if __name__ == '__main__':

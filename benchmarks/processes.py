@@ -29,6 +29,8 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 # Images a second, as cameras send them.
 RATE = 30.0
+RUNNING: list[Process | ForwardProcess] = []
+"""The processes that have been started and not ended."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class Process:
         self.process = subprocess.Popen(
             [sys.executable, *command], env=environment(), stdout=self.log,
             stderr=subprocess.STDOUT)
+        RUNNING.append(self)
 
     def wait_for(self, text: str, timeout: float = 120.0) -> float:
         """Wait for a text in the log; returns the seconds since the start."""
@@ -86,6 +89,7 @@ class Process:
 
     def stop(self) -> None:
         """End it."""
+        RUNNING.remove(self)
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         try:
@@ -141,6 +145,7 @@ class ForwardProcess:
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / 'forward.py'), *arguments], env=environment(),
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        RUNNING.append(self)
         self.backend = json.loads(self.process.stdout.readline())['backend']
 
     def run(self, rate: float, seconds: float) -> dict[str, float]:
@@ -159,6 +164,7 @@ class ForwardProcess:
 
     def stop(self) -> None:
         """End it."""
+        RUNNING.remove(self)
         self.process.stdin.close()
         self.process.wait(15)
 
@@ -225,6 +231,12 @@ def silenced(node: ClassifierProcess, asker: rclpy.node.Node, topics: Sequence[s
     finally:
         drain.stop()
         node.enable(asker, True)
+
+
+def end_all() -> None:
+    """End what a row that failed has left running."""
+    for process in [*RUNNING]:
+        process.stop()
 
 
 def close(*parts: Listener | Process | ForwardProcess) -> None:

@@ -9,14 +9,15 @@ import weakref
 
 from cnn_perception import architectures, photographs, processor
 from cnn_perception.backends import (
-    Backend, choose, CompileError, names, PRECISIONS, refusal, register, Settings, TorchBackend)
+    Backend, choose, choose_precision, CompileError, names, PRECISIONS, refusal, register,
+    Settings, TorchBackend)
 from cnn_perception.backends import selection
 from cnn_perception.backends.base import joined, parts_of
 from cnn_perception.backends.cuda_backend import by_size, CudaBackend
 from cnn_perception.backends.folding import folded
 from cnn_perception.backends.half import half_module, round_kernels
 from cnn_perception.backends.tapping import TRACING, Tracing
-from cnn_perception.classifier import Classifier, softmax
+from cnn_perception.classifier import Classifier, COMPARED, compared, softmax
 from cnn_perception.devices import resolve_precision
 from cnn_perception.preprocess import plain
 from cnn_perception.processor import adds_bytes_in_16_bits, physical_cores
@@ -301,9 +302,43 @@ def test_precision_auto_is_what_the_processor_computes(monkeypatch, tmp_path, fl
     assert resolve_precision('auto', torch.device('cuda', 0)) == 'float32'
 
 
-def test_precision_auto_is_resolved_before_a_backend_is_built():
+def test_precision_auto_takes_what_keeps_the_answers(reference, pictures):
     classifier = Classifier(device='cpu', precision='auto')
     assert classifier.precision == resolve_precision('auto', torch.device('cpu'))
+    _, whole = reference('efficientnet_lite0')
+    for frame in pictures:
+        [ours], [theirs] = classifier.predict([frame]), whole.predict([frame])
+        np.testing.assert_allclose(ours.scores, theirs.scores, atol=selection.AUTO_TOLERANCE)
+
+
+@pytest.mark.parametrize('asked', ['auto', 'torch'])
+def test_precision_auto_is_float32_where_that_is_better(reference, pictures, asked, monkeypatch):
+    _, whole = reference('lenet5')
+    half = Settings(torch.device('cpu'), 'bfloat16')
+    network = (whole.network.module, whole.network.preprocessing)
+    monkeypatch.setattr(selection, 'AUTO', {'cpu': ('torch',)})
+    backend, why = choose_precision(asked, *network, half, pictures[:2])
+    assert backend.precision == 'bfloat16'
+    assert 'on 2 of 2 pictures' in why
+    monkeypatch.setattr(selection, 'AUTO_TOLERANCE', 0.0)
+    backend, why = choose_precision(asked, *network, half, pictures[:2])
+    assert backend.precision == 'float32'
+    assert 'not in bfloat16: in which probabilities differ by ' in why
+    monkeypatch.setattr(TorchBackend, 'refusal', classmethod(
+        lambda kind, settings: 'no such numbers' * (settings.precision != 'float32')))
+    if asked == 'auto':
+        backend, why = choose_precision(asked, *network, half, pictures[:2])
+        assert backend.precision == 'float32'
+        assert why.endswith('not in bfloat16: no such numbers')
+
+
+def test_precision_auto_is_compared_on_the_pictures_given(pictures, monkeypatch):
+    assert [*compared(pictures)] == pictures[:3]
+    assert [frame.shape for frame in compared(())] == [
+        photographs.photograph(name).shape for name in COMPARED]
+    monkeypatch.setattr(photographs, 'LOADERS', {})
+    [noise] = compared(())
+    assert noise.shape == (480, 640, 3)
 
 
 @pytest.fixture

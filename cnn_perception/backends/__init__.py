@@ -10,10 +10,10 @@ from cnn_perception.backends.compile_backend import CompileBackend
 from cnn_perception.backends.cuda_backend import CudaBackend
 from cnn_perception.backends.openvino_backend import OpenVINOBackend
 from cnn_perception.backends.selection import (
-    agreement, AUTO, choose, names, refusal, register, runs_on)
+    agreement, AUTO, choose, choose_precision, names, refusal, register, runs_on)
 from cnn_perception.backends.tensorrt_backend import TensorRTBackend
 from cnn_perception.backends.torch_backend import TorchBackend
 
 __all__ = ['AUTO', 'Backend', 'CompileBackend', 'CompileError', 'CudaBackend', 'OpenVINOBackend',
            'PRECISIONS', 'Settings', 'TensorRTBackend', 'TorchBackend', 'agreement', 'choose',
-           'names', 'refusal', 'register', 'runs_on']
+           'choose_precision', 'names', 'refusal', 'register', 'runs_on']

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ['AUTO', 'Agreement', 'agreement', 'choose', 'names', 'refusal', 'register', 'runs_on']
+__all__ = ['AUTO', 'Agreement', 'agreement', 'choose', 'choose_precision', 'names', 'refusal',
+           'register', 'runs_on']
 
 LOGGER = logging.getLogger('cnn_perception')
 # Fastest first, as benchmarks/results has them; the last one runs every network.
@@ -29,6 +30,8 @@ AUTO = {'cpu': ('openvino', 'torch'), 'cuda': ('cuda', 'torch')}
 # Largest difference of a probability on a picture of noise. It is there to catch an engine that
 # computes something else, or overflows; rounding is far below it.
 PROBE_TOLERANCE = {'float32': 1e-3, 'float16': 0.1, 'bfloat16': 0.1, 'int8': 1.0}
+# Largest difference of a probability on pictures that precision auto takes half precision with.
+AUTO_TOLERANCE = 0.02
 
 _BACKENDS: dict[str, type[Backend]] = {}
 
@@ -123,6 +126,30 @@ def choose(name: str, module: nn.Module, preprocessing: Preprocessing, settings:
                          f"{settings.device}: {'; '.join(passed)}")
     backend = build('torch', module, preprocessing, replace(settings, precision='float32'))
     return backend, reason(name, backend, passed)
+
+
+def choose_precision(name: str, module: nn.Module, preprocessing: Preprocessing,
+                     settings: Settings, pictures: Sequence[np.ndarray]) -> tuple[Backend, str]:
+    """
+    Do what `choose` does, but in float32 where that is the better choice.
+
+    It is where the precision asked for moves the answers on pictures (H, W, 3) uint8 RGB, and
+    where the fastest engine does not have it: a slower one would not make up for that.
+    """
+    whole = replace(settings, precision='float32')
+    fastest = next(kind for kind in AUTO[settings.device.type] if not refusal(kind, whole))
+    problem = refusal(fastest, settings) if name == 'auto' else ''
+    if not problem:
+        backend, text = choose(name, module, preprocessing, settings)
+        if backend.precision == 'float32':
+            return backend, text
+        found = agreement(backend, module, pictures)
+        # Written so that a difference that is not a number counts as too large.
+        if found.difference <= AUTO_TOLERANCE:
+            return backend, f'{text}; {found}'
+        problem = f'in which probabilities differ by {found.difference:.2g}'
+    backend, text = choose(name, module, preprocessing, whole)
+    return backend, f'{text}; not in {settings.precision}: {problem}'
 
 
 def build(name: str, module: nn.Module, preprocessing: Preprocessing, settings: Settings

@@ -84,10 +84,11 @@ CLASSIFIER = (
               'for device and network, and the log says which and why.',
               choices=BACKENDS),
     Parameter('precision', 'float32', 'Numbers of the network: auto takes half precision where '
-              'the hardware computes it faster, int8 (openvino) needs calibration.',
+              'the hardware computes it faster and no probability moves by more than 0.02, int8 '
+              '(openvino) needs calibration.',
               choices=PRECISIONS),
     Parameter('calibration', '', 'Folder with pictures like those of the robot, for precision '
-              'int8.'),
+              'int8, and for auto to compare on.'),
     Parameter('cache_dir', '', 'Folder for what the engine compiled, so that the next start is '
               'faster; empty keeps nothing.'),
     Parameter('num_threads', 0, 'CPU threads of the network; 0 is one for each physical core.',

@@ -142,7 +142,7 @@ def test_layers_come_and_go_within_a_second_and_cost_no_answer(defaults, camera)
     assert defaults.wait_for(lambda: wanted <= topics(), 5.0)
     took = time.monotonic() - began
     pictures = defaults.listen(Image, 'classifier/debug/blocks_1_1_conv_dw')
-    # The tapped network is compiled first, which takes as long as the machine's other work lets it.
+    # The tapped network is compiled first, for which a busy machine needs its time.
     deadline = time.monotonic() + 30.0
     while not pictures and time.monotonic() < deadline:
         send(0.5)
