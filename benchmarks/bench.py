@@ -83,7 +83,6 @@ def main() -> int:
             rows = ROWS[name](options.rounds)
         except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
             rows, complete = [Row(name, f'not measured: {first_line(error)}', '', None)], False
-        finally:
             end_all()
         for row in rows:
             lines.append(row.line())
@@ -94,6 +93,7 @@ def main() -> int:
             (RESULTS / 'bench_cpu.md').write_text('\n'.join(
                 ['# make bench', '', *settings(medians_of(options.rounds)), '', *lines,
                  '']))
+    end_all()
     rclpy.try_shutdown()
     return 0 if complete else 1
 

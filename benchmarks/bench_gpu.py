@@ -16,7 +16,7 @@ from cnn_perception.classifier import Classifier
 from cnn_perception.photographs import photograph
 import cv2
 import numpy as np
-from processes import ClassifierProcess, close, enter_ros, Listener, Row
+from processes import ClassifierProcess, close, end_all, enter_ros, Listener, Row
 import rclpy
 import torch
 
@@ -121,6 +121,7 @@ def main() -> int:
         for row in rows():
             lines.append(row.line())
             print(lines[-1], flush=True)
+    end_all()
     rclpy.try_shutdown()
     RESULTS.mkdir(exist_ok=True)
     Path(RESULTS / 'bench_gpu.md').write_text('\n'.join(

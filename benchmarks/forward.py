@@ -14,7 +14,7 @@ import cv2
 
 
 def main() -> None:
-    """For each line `RATE SECONDS` on standard input, run so and print the times as JSON."""
+    """For each line {"rate": Hz, "seconds": s} on standard input, run so; print times as JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument('--architecture', default='resnet18')
     parser.add_argument('--backend', default='auto')
@@ -31,7 +31,8 @@ def main() -> None:
         classifier.backend.forward(prepared)
     print(json.dumps({'backend': classifier.backend_name}), flush=True)
     for line in sys.stdin:
-        rate, seconds = (float(word) for word in line.split())
+        order = json.loads(line)
+        rate, seconds = order['rate'], order['seconds']
         times = []
         began = time.monotonic()
         while time.monotonic() < began + seconds:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray
 from processes import (
-    ClassifierProcess, close, environment, ForwardProcess, HERE, Listener, Process, RATE, Row,
-    silenced)
+    ClassifierProcess, close, Commanded, ForwardProcess, Listener, Process, RATE, Row, silenced)
 import rclpy
 from unwatched import unwatched
 
@@ -28,7 +25,7 @@ def in_node(rounds: int, architecture: str) -> list[Row]:
     for _ in range(rounds):
         # Both beside the same sender: what it does to the caches is not the node's doing.
         with silenced(node, listener.node, ['image']):
-            forward.begin(RATE, 4.0)
+            forward.begin(rate=RATE, seconds=4.0)
             listener.run(RATE, 4.0)
             bare.append(forward.result()['median'])
         reports.clear()
@@ -76,22 +73,18 @@ def start_up(rounds: int) -> list[Row]:
     times = []
     for _ in range(rounds):
         listener = Listener()
-        sender = subprocess.Popen(
-            [sys.executable, str(HERE / 'sender.py'), '--rate', '30', '--seconds', '60'],
-            env=environment(), stdout=subprocess.DEVNULL)
+        camera = Commanded('sender.py')
+        camera.begin(rate=RATE, seconds=60.0, size='640x480', topics=['image'])
         node = Process(['-m', 'cnn_perception.ros.classifier_node'])
-        try:
-            # Until this process has found the node's answers too, which can come after the images.
-            while not listener.arrivals:
-                if time.monotonic() > node.started + 60.0:
-                    raise RuntimeError('no answer within a minute of the start')
-                rclpy.spin_once(listener.node, timeout_sec=0.05)
-        finally:
-            sender.terminate()
-            sender.wait()
+        # Until this process has found the node's answers too, which can come after the images.
+        while not listener.arrivals:
+            if time.monotonic() > node.started + 60.0:
+                raise RuntimeError('no answer within a minute of the start')
+            rclpy.spin_once(listener.node, timeout_sec=0.05)
+        camera.process.terminate()
         # The sender waits half a second after it has found the node.
         times.append(listener.arrivals[0] - node.started - 0.5)
-        close(listener, node)
+        close(listener, node, camera)
     median = statistics.median(times)
     return [Row('start to first answer, efficientnet_lite0', f'{median:.1f} s', 'at most 5 s',
                 median <= 5.0)]

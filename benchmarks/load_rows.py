@@ -66,7 +66,7 @@ def beside_senders(rounds: int, forward: ForwardProcess, node: ClassifierProcess
     for _ in range(rounds + 1):
         ours.append(listener.run(rate, 4.0, topics=topics))
         with silenced(node, listener.node, topics):
-            forward.begin(0.0, 4.0)
+            forward.begin(rate=0.0, seconds=4.0)
             listener.run(rate, 4.0, topics=topics)
             bare.append(forward.result())
     return ours[1:], bare[1:]

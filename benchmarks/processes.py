@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 import contextlib
 from dataclasses import dataclass
+from functools import cache
 import json
 import os
 from pathlib import Path
+import select
 import signal
 import subprocess
 import sys
@@ -29,7 +31,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 # Images a second, as cameras send them.
 RATE = 30.0
-RUNNING: list[Process | ForwardProcess] = []
+RUNNING: list[Process | Commanded] = []
 """The processes that have been started and not ended."""
 
 
@@ -137,36 +139,62 @@ def ask(asker: rclpy.node.Node, kind: type, service: str, request: object,
     return answer.result()
 
 
-class ForwardProcess:
+class Commanded:
+    """A script in a process of its own: takes a line of JSON as an order, and answers with one."""
+
+    def __init__(self, script: str, *arguments: str) -> None:
+        """Start it and wait until it is ready; `ready` is what it then says."""
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / script), *arguments], env=environment(),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        RUNNING.append(self)
+        self.ready = self.result()
+
+    def begin(self, **order: object) -> None:
+        """Give an order."""
+        self.process.stdin.write(json.dumps(order) + '\n')
+        self.process.stdin.flush()
+
+    def finished(self) -> bool:
+        """Tell whether the order's result, or the end of the process, is there."""
+        return bool(select.select([self.process.stdout], [], [], 0.0)[0])
+
+    def result(self) -> dict[str, Any]:
+        """Wait for the order's result."""
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f'{self.process.args[1]} ended')
+        return json.loads(line)
+
+    def stop(self) -> None:
+        """End it, once its order is done."""
+        RUNNING.remove(self)
+        self.process.stdin.close()
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+class ForwardProcess(Commanded):
     """The bare forward loop, run on demand."""
 
     def __init__(self, *arguments: str) -> None:
         """Start it and wait until it is warm."""
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / 'forward.py'), *arguments], env=environment(),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        RUNNING.append(self)
-        self.backend = json.loads(self.process.stdout.readline())['backend']
+        super().__init__('forward.py', *arguments)
+        self.backend = self.ready['backend']
 
     def run(self, rate: float, seconds: float) -> dict[str, float]:
         """Run for so long, at a rate or (0) as fast as it can."""
-        self.begin(rate, seconds)
+        self.begin(rate=rate, seconds=seconds)
         return self.result()
 
-    def begin(self, rate: float, seconds: float) -> None:
-        """Start a run."""
-        self.process.stdin.write(f'{rate} {seconds}\n')
-        self.process.stdin.flush()
 
-    def result(self) -> dict[str, float]:
-        """Wait for the run's result."""
-        return json.loads(self.process.stdout.readline())
-
-    def stop(self) -> None:
-        """End it."""
-        RUNNING.remove(self)
-        self.process.stdin.close()
-        self.process.wait(15)
+@cache
+def sender() -> Commanded:
+    """Return the process that sends images; its start takes as long as a measurement."""
+    return Commanded('sender.py')
 
 
 class Listener:
@@ -197,16 +225,11 @@ class Listener:
         """Have a sender run and summarise what came of it."""
         self.latencies.clear()
         self.arrivals.clear()
-        sender = subprocess.Popen(
-            [sys.executable, str(HERE / 'sender.py'), '--rate', str(rate), '--seconds',
-             str(seconds), '--size', size, '--topics', *topics], env=environment(),
-            stdout=subprocess.PIPE, text=True)
-        while sender.poll() is None:
+        camera = sender()
+        camera.begin(rate=rate, seconds=seconds, size=size, topics=[*topics])
+        while not camera.finished():
             rclpy.spin_once(self.node, timeout_sec=0.05)
-        end = time.monotonic() + 0.3
-        while time.monotonic() < end:
-            rclpy.spin_once(self.node, timeout_sec=0.05)
-        sent = json.loads(sender.stdout.read())
+        sent = camera.result()
         # The first answers are slower: caches, and pages of shared memory that are new.
         kept = np.array(self.latencies[5:] or [np.nan])
         span = self.arrivals[-1] - self.arrivals[0] if len(self.arrivals) > 1 else np.nan
@@ -234,12 +257,13 @@ def silenced(node: ClassifierProcess, asker: rclpy.node.Node, topics: Sequence[s
 
 
 def end_all() -> None:
-    """End what a row that failed has left running."""
+    """End what is still running."""
     for process in [*RUNNING]:
         process.stop()
+    sender.cache_clear()
 
 
-def close(*parts: Listener | Process | ForwardProcess) -> None:
+def close(*parts: Listener | Process | Commanded) -> None:
     """End listeners and processes."""
     for part in parts:
         part.close() if isinstance(part, Listener) else part.stop()

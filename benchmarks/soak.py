@@ -11,19 +11,17 @@ What must come of it: answers go on, memory, threads and open files do not grow.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 import random
 import re
 import statistics
-import subprocess
 import sys
 import time
 
 from bench import RESULTS, settings
 from lifecycle_msgs.srv import ChangeState
 from processes import (
-    ask, ClassifierProcess, enter_ros, environment, HERE, Listener, set_parameter)
+    ask, ClassifierProcess, close, Commanded, enter_ros, Listener, RATE, set_parameter)
 import rclpy
 from sensor_msgs.msg import Image
 
@@ -62,15 +60,14 @@ def soak(seconds: float) -> list[str]:
     """Run for so long; returns the lines of a table."""
     node = ClassifierProcess(cameras=f'[{", ".join(CAMERAS)}]', debug__layers='[auto]')
     listener = Listener([f'/classifier/{name}/classification' for name in CAMERAS])
-    sender = subprocess.Popen(
-        [sys.executable, str(HERE / 'sender.py'), '--rate', '30', '--seconds', str(seconds),
-         '--topics', *(f'{name}/image' for name in CAMERAS)], env=environment(),
-        stdout=subprocess.PIPE, text=True)
+    camera = Commanded('sender.py')
+    camera.begin(rate=RATE, seconds=seconds, size='640x480',
+                 topics=[f'{name}/image' for name in CAMERAS])
     pictures: list[int] = []
     states: list[tuple[float, ...]] = []
     disturbances: list[tuple[float, float]] = []
     choose, began = random.Random(0), time.monotonic()
-    while sender.poll() is None:
+    while not camera.finished():
         watch(listener, choose, pictures)
         states.append((time.monotonic() - began, *state(node)))
         print('{:.0f} s: {:.0f} MiB, {:.0f} threads, {:.0f} files'.format(*states[-1]),
@@ -79,11 +76,10 @@ def soak(seconds: float) -> list[str]:
             start = time.monotonic()
             disturb(node, listener, len(disturbances) % 2 == 1)
             disturbances.append((start, time.monotonic()))
-    sent = json.loads(sender.stdout.read())['sent']
+    sent = camera.result()['sent']
     log = Path(node.log.name).read_text()
     alive = node.process.poll() is None
-    node.stop()
-    listener.close()
+    close(listener, node, camera)
     gaps = [later - earlier for earlier, later in zip(listener.arrivals, listener.arrivals[1:])
             if not any(start <= later and earlier <= end for start, end in disturbances)]
     complaints = sorted(set(re.findall(r'\[(?:ERROR|FATAL)\].*', log)))
