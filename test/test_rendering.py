@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cnn_perception import photographs, render, rendering
 from cnn_perception.preprocess import Preprocessing, Preprocessor
-from cnn_perception.rendering import colormaps, style
+from cnn_perception.rendering import captions, colormaps, style
 from cnn_perception.rendering.grid import LABEL
 import cv2
 import numpy as np
@@ -347,3 +347,41 @@ def test_overlay_and_contact_sheet_are_where_they_were():
     assert render.contact_sheet([picture] * 4).shape[1] == 3 * 480 + 4 * 8
     with pytest.raises(ValueError, match='at least one'):
         render.contact_sheet([])
+
+
+@pytest.mark.parametrize(('width', 'expected'), [
+    (900, 'layer2.0.relu   64 x 28 x 28   strongest 16'),
+    (430, 'layer2.0.relu   64 x 28 x 28'), (365, '...0.relu   64 x 28 x 28'),
+    (335, '...relu   64 x 28 x 28')])
+def test_a_title_leaves_room_for_the_range_and_keeps_the_shape(width, expected):
+    title = captions.title_of('layer2.0.relu', (64, 28, 28), 16, 'strongest')
+    assert captions.fitted(title, width) == expected
+
+
+@pytest.mark.parametrize('normalize', ['map', 'layer', (0.0, 6.0)])
+@pytest.mark.parametrize('largest', [rendering.MOSAIC_SIZE, (1280, 960)])
+def test_every_caption_has_its_range(normalize, largest):
+    """The right of the line is written on, at any width and with any name."""
+    maps = np.random.default_rng(0).normal(size=(64, 28, 28)).astype(np.float32)
+    for name in ('relu', 'features.denseblock4.denselayer16.conv1'):
+        picture = render.mosaic(maps, caption=name, largest=largest, normalize=normalize, count=16)
+        line = picture[:captions.LINE, -90:-4]
+        assert (line.max(axis=2) > 150).sum() > 40
+
+
+@pytest.mark.parametrize(('size', 'expected'), [
+    ((32, 32), (320, 320)), ((120, 160), (240, 320)), ((480, 640), (480, 640)),
+    ((500, 1), (1000, 2)), ((1, 1), (320, 320)), ((2000, 10), (2000, 10))])
+def test_small_pictures_become_legible_in_whole_pixels(size, expected):
+    frame = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+    large = rendering.legible(frame)
+    assert large.shape[:2] == expected
+    zoom = expected[0] // size[0]
+    np.testing.assert_array_equal(large[::zoom, ::zoom], frame)
+
+
+def test_a_small_picture_fills_its_place_on_the_dashboard():
+    frame = np.full((32, 32, 3), 9, np.uint8)
+    assert max(rendering.for_dashboard(frame).shape) > 300
+    frame = np.full((480, 640, 3), 9, np.uint8)
+    assert rendering.for_dashboard(frame) is frame

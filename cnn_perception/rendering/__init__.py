@@ -9,16 +9,17 @@ Pictures of answers and of what the network does, all (H, W, 3) uint8 RGB.
 from .channels import present, select_channels
 from .colormaps import names as colormap_names
 from .contact_sheet import contact_sheet
-from .dashboard import dashboard, MOSAIC_COUNT, MOSAIC_SIZE
+from .dashboard import dashboard, for_dashboard, MOSAIC_COUNT, MOSAIC_SIZE
 from .edges import EDGE_FILTERS, edge_response, edges
 from .filters import filters
 from .geometry import input_window, InputWindow
 from .heatmap import heatmap_blend
 from .mosaic import mosaic
-from .overlay import overlay
+from .overlay import legible, overlay
 
 __all__ = [
     'EDGE_FILTERS', 'InputWindow', 'MOSAIC_COUNT', 'MOSAIC_SIZE', 'colormap_names',
-    'contact_sheet', 'dashboard', 'edge_response', 'edges', 'filters', 'heatmap_blend',
-    'input_window', 'mosaic', 'overlay', 'present', 'select_channels',
+    'contact_sheet', 'dashboard', 'edge_response', 'edges', 'filters', 'for_dashboard',
+    'heatmap_blend', 'input_window', 'legible', 'mosaic', 'overlay', 'present',
+    'select_channels',
 ]

@@ -8,17 +8,26 @@ import numpy as np
 
 from . import colormaps, style
 
-__all__ = ['FACE', 'LINE', 'NARROWEST', 'blank', 'shape_words', 'write_range']
+__all__ = ['FACE', 'LINE', 'blank', 'title_of', 'width_of', 'write_range']
 
 LINE = 26
 """Height in pixels."""
 NARROWEST = 420
-"""A picture with a caption is at least this wide, where it may be."""
 FACE = style.typeface(10.0)
 BASELINE = LINE - 8
 MARGIN = 6
 BAR = 48
+APART = 24
 SPACE = '   '
+# What most ranges take at the right: by the very one, the title would jump from frame to frame.
+RANGE = style.text_width('-0.000 to -0.000', FACE)
+
+
+def width_of(title: str, largest: int) -> int:
+    """Return the width of a picture on which all of the line can be read; 0 without a title."""
+    if not title:
+        return 0
+    return min(largest, max(NARROWEST, 2 * MARGIN + style.text_width(title, FACE) + APART + RANGE))
 
 
 def blank(size: tuple[int, int], title: str) -> np.ndarray:
@@ -31,16 +40,29 @@ def blank(size: tuple[int, int], title: str) -> np.ndarray:
 
 
 def fitted(title: str, width: int) -> str:
-    """Leave out the last words of a title, which matter least, until it fits a picture."""
-    parts = title.split(SPACE)
-    while len(parts) > 1 and style.text_width(SPACE.join(parts), FACE) > width - 2 * MARGIN:
-        parts.pop()
-    return SPACE.join(parts)
+    """
+    Shorten a title so that the range has room beside it on a picture so wide.
+
+    First the choice goes, then the beginning of the name, which most layers have in common.
+    """
+    room = width - 2 * MARGIN - APART - RANGE
+    name, *rest = title.split(SPACE)
+    if style.text_width(title, FACE) > room:
+        rest = rest[:1]
+    cut = name
+    while len(cut) > 1 and style.text_width(SPACE.join([cut, *rest]), FACE) > room:
+        # At the dots between its parts, as long as there are any.
+        name = name.partition('.')[2] or name[1:]
+        cut = f'...{name}'
+        if len(name) <= 1:
+            break
+    return SPACE.join([cut, *rest])
 
 
-def shape_words(caption: str, shape: tuple[int, ...], shown: int,
-                how: str | Sequence[int]) -> str:
-    """Compose the left of the line: name, shape, which of the channels."""
+def title_of(caption: str, shape: tuple[int, ...], shown: int, how: str | Sequence[int]) -> str:
+    """Compose the left of the line: name, shape, which of the channels; '' without a name."""
+    if not caption:
+        return ''
     parts = [caption, ' x '.join(str(size) for size in shape)]
     if len(shape) == 3 and shown < shape[0]:
         parts.append(f'{how} {shown}' if isinstance(how, str) else f'{shown} chosen')
@@ -56,19 +78,18 @@ def write_range(picture: np.ndarray, title: str, shown: tuple[float, float], col
     colours between the two would say something wrong.
     """
     used = style.text_width(fitted(title, picture.shape[1]), FACE)
-    room = picture.shape[1] - used - 24 - 2 * MARGIN
+    room = picture.shape[1] - used - APART - 2 * MARGIN
     low, high = (f'{value:.3g}' for value in shown)
-    if each:
-        text = f'{low} to {high}, colours span each map'
-        if style.text_width(text, FACE) > room:
-            text = f'{low} to {high}'
+    before, behind = style.text_width(low, FACE), style.text_width(high, FACE)
+    if each or before + behind + BAR + 2 * MARGIN > room:
+        text = f'{low} to {high}'
+        explained = f'{text}, colours span each map'
+        if each and style.text_width(explained, FACE) <= room:
+            text = explained
         width = style.text_width(text, FACE)
-        if width <= room:
+        if width <= room + APART - MARGIN:
             style.write(picture, text, (picture.shape[1] - MARGIN - width, BASELINE), FACE,
                         style.GREY)
-        return
-    before, behind = style.text_width(low, FACE), style.text_width(high, FACE)
-    if before + behind + BAR + 2 * MARGIN > room:
         return
     column = picture.shape[1] - MARGIN - behind
     style.write(picture, high, (column, BASELINE), FACE, style.GREY)

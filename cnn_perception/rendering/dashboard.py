@@ -9,7 +9,7 @@ import numpy as np
 
 from . import style
 
-__all__ = ['MOSAIC_COUNT', 'MOSAIC_SIZE', 'SIZE', 'dashboard']
+__all__ = ['MOSAIC_COUNT', 'MOSAIC_SIZE', 'SIZE', 'dashboard', 'for_dashboard']
 
 SIZE = (1280, 720)
 """Width and height of a dashboard in pixels."""
@@ -24,6 +24,8 @@ MOSAIC_SIZE = (THIRD, LOWER)
 MOSAIC_COUNT = 28
 """How many maps of most sizes fill that best."""
 FACE = style.typeface(10.0)
+# Enlarged more than this, pixels are better seen than blurred.
+BLURRED = 4.0
 # Seconds that the scale of the latency strip ends at, the first one that holds them all.
 SCALES = tuple(digit * 10.0 ** power for power in range(-4, 3) for digit in (1, 2, 5))
 
@@ -51,6 +53,17 @@ def dashboard(answer: np.ndarray | None, activation: np.ndarray | None,
     strip = picture[SIZE[1] - STRIP - GAP:SIZE[1] - GAP, GAP:SIZE[0] - GAP]
     draw_latencies(strip, latencies)
     return picture
+
+
+def for_dashboard(frame: np.ndarray) -> np.ndarray:
+    """Enlarge a picture (H, W, 3) uint8 smaller than its place, before words come on it."""
+    height, width = frame.shape[:2]
+    zoom = min(HALF / width, UPPER / height)
+    if zoom <= 1.0:
+        return frame
+    way = cv2.INTER_CUBIC if zoom < BLURRED else cv2.INTER_NEAREST
+    return cv2.resize(frame, (max(1, round(zoom * width)), max(1, round(zoom * height))),
+                      interpolation=way)
 
 
 def put(picture: np.ndarray, part: np.ndarray | None, left: int, top: int, width: int,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .captions import shape_words
+from .captions import title_of, width_of
 from .grid import backdrop, Grid, lay_out
 from .mosaic import enlarged, LARGEST, MOST
 
@@ -35,8 +35,8 @@ def filters(weight: np.ndarray, *, scale: int = 0, labels: bool = False, caption
     strength = np.abs(kernels).max(axis=(1, 2, 3), keepdims=True)
     shares = kernels / np.where(strength > 0, strength, 1.0)
     tiles = np.rint(128.0 + 127.0 * shares).astype(np.uint8).transpose(0, 2, 3, 1)
-    title = shape_words(caption, weight.shape, count, 'first') if caption else ''
-    grid = lay_out(count, (height, width), scale, labels, bool(title), largest,
+    title = title_of(caption, weight.shape, count, 'first')
+    grid = lay_out(count, (height, width), scale, labels, width_of(title, largest[0]), largest,
                    len(str(count - 1)))
     picture = backdrop(grid, tuple(range(count)), title).copy()
     grid.place(picture, edge_to_edge(tiles[:, ::grid.shrink, ::grid.shrink], grid), count)

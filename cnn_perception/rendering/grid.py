@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from . import style
-from .captions import blank, LINE, NARROWEST
+from .captions import blank, LINE
 
 __all__ = ['Grid', 'backdrop', 'lay_out']
 
@@ -64,11 +64,12 @@ class Grid:
 
 
 @lru_cache(maxsize=128)
-def lay_out(count: int, shape: tuple[int, int], scale: int, labels: bool, caption: bool,
+def lay_out(count: int, shape: tuple[int, int], scale: int, labels: bool, caption: int,
             largest: tuple[int, int], digits: int) -> Grid:
     """
     Lay out `count` maps of (h, w) as near to 4:3 as they come.
 
+    caption: the width of the line above them, 0 for none.
     scale: zoom, 0 chooses one for at most 820 x 680 pixels. largest: (width, height) that the
     picture may have; where maps are too many for it they are shrunk by a whole number. digits:
     those of the largest label; labels are left out where tiles are too narrow for them.
@@ -87,7 +88,7 @@ def lay_out(count: int, shape: tuple[int, int], scale: int, labels: bool, captio
         rows = math.ceil(count / columns)
         top = LINE if caption else 0
         width = columns * cell[1]
-        full = max(width, min(NARROWEST, largest[0])) if caption else width
+        full = max(width, caption)
         return Grid(rows, columns, zoom, shrink, tile, cell, label, top, (full - width) // 2,
                     (rows * cell[0] + top, full))
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from . import colormaps
-from .captions import shape_words, write_range
+from .captions import title_of, width_of, write_range
 from .channels import as_maps, extremes, pick, strengths
 from .grid import backdrop, Grid, lay_out
 from .strip import strip
@@ -54,18 +54,15 @@ def mosaic(activation: np.ndarray, *, channels: str | Sequence[int] = 'first', c
     # Only these can lie outside of the range that is shown.
     cut = not clean or not isinstance(normalize, str)
     bottom, top = span(normalize, low, high)
-    title = ''
     if vector:
-        if caption:
-            title = shape_words(caption, activation.shape, 1, 'first')
+        title = title_of(caption, activation.shape, 1, 'first')
         picture = strip(to_bytes(maps, bottom, top, cut)[0, 0], colormap, labels, title, largest)
     else:
         chosen = pick(len(maps), channels, min(count, MOST),
                       strengths(maps) if channels == 'strongest' else None)[:MOST]
-        if caption:
-            title = shape_words(caption, activation.shape, len(chosen), channels)
+        title = title_of(caption, activation.shape, len(chosen), channels)
         grid = lay_out(len(chosen), (maps.shape[1], maps.shape[2]), scale,
-                       labels and activation.ndim == 3, bool(title), largest,
+                       labels and activation.ndim == 3, width_of(title, largest[0]), largest,
                        len(str(chosen.max())))
         if len(chosen) != len(maps) or channels != 'first':
             maps, bottom, top = maps[chosen], bottom[chosen], top[chosen]

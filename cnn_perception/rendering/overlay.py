@@ -10,7 +10,12 @@ import numpy as np
 
 from . import style
 
-__all__ = ['overlay']
+__all__ = ['legible', 'overlay']
+
+# Below this width in pixels a class and its score do not fit beside each other.
+NARROW = 320
+# No side is enlarged beyond this.
+LONGEST = 1280
 
 
 class Layout(NamedTuple):
@@ -53,6 +58,15 @@ def overlay(frame: np.ndarray, classes: Sequence[tuple[str, float]], caption: st
     for index, (name, score) in enumerate(shown):
         draw_row(picture, name, score, baseline + index * layout.row, layout, index == 0)
     return picture
+
+
+def legible(frame: np.ndarray) -> np.ndarray:
+    """Enlarge a small picture (H, W, 3) by a whole number, so that words can be read on it."""
+    height, width = frame.shape[:2]
+    zoom = max(1, min(-(-NARROW // width), LONGEST // max(height, width)))
+    if zoom == 1:
+        return frame
+    return cv2.resize(frame, (zoom * width, zoom * height), interpolation=cv2.INTER_NEAREST)
 
 
 def measure(height: int, width: int) -> Layout:

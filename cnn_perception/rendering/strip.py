@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from . import colormaps, style
-from .captions import blank, LINE, NARROWEST
+from .captions import blank, LINE, width_of
 
 __all__ = ['strip']
 
@@ -40,7 +40,7 @@ def strip(values: np.ndarray, colormap: str, labels: bool, title: str,
 
     labels: the number of the first unit in front of each row. title: a line above, or empty.
     """
-    fold = lay_out(len(values), labels, bool(title), largest)
+    fold = lay_out(len(values), labels, width_of(title, largest[0]), largest)
     cells = np.zeros((fold.rows, fold.units), np.uint8)
     cells.reshape(-1)[:len(values)] = values
     coloured = colormaps.colourise(cells, colormap)
@@ -57,8 +57,12 @@ def strip(values: np.ndarray, colormap: str, labels: bool, title: str,
 
 
 @lru_cache(maxsize=64)
-def lay_out(units: int, labels: bool, caption: bool, largest: tuple[int, int]) -> Fold:
-    """Fold so that there are at most 16 rows, all cells within `largest` (width, height)."""
+def lay_out(units: int, labels: bool, caption: int, largest: tuple[int, int]) -> Fold:
+    """
+    Fold so that there are at most 16 rows, all cells within `largest` (width, height).
+
+    caption: the width of the line above them, 0 for none.
+    """
     in_row = next((fold for fold in FOLDS if math.ceil(units / fold) <= ROWS),
                   math.ceil(units / ROWS))
     in_row = min(in_row, units)
@@ -69,7 +73,7 @@ def lay_out(units: int, labels: bool, caption: bool, largest: tuple[int, int]) -
     width = in_row * (room // in_row) or room
     top = LINE if caption else GAP
     height = max(1, min(ROW, (largest[1] - top) // rows - GAP))
-    full = max(left + width + GAP, min(NARROWEST, largest[0]) if caption else 0)
+    full = max(left + width + GAP, caption)
     return Fold(rows, in_row, (height, width), top, left, (top + rows * (height + GAP), full))
 
 

@@ -81,7 +81,8 @@ class DebugLayers:
         """Return the class activation map of a layer, '' for the last; ValueError without one."""
         with self._lock:
             if layer not in self._cams:
-                self._cams[layer] = GradCam(self.layers, layer or None)
+                # Only the last one is kept: it may hold weights of its own, 100 MB for an AlexNet.
+                self._cams = {layer: GradCam(self.layers, layer or None)}
             return self._cams[layer]
 
     def patches_layer(self, settings: DebugSettings) -> str:

@@ -1,15 +1,16 @@
 """
-The debug pictures: which are wanted, what the network must tell for them, and drawing them.
+Drawing the debug pictures.
 
-Drawing has a thread of its own and a mailbox of its own, so that a classification never waits
-for a picture: when drawing cannot keep up, pictures are skipped and counted.
+It has a thread of its own and a mailbox of its own, so that a classification never waits for a
+picture: when drawing cannot keep up, pictures are skipped and counted.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 import time
 from typing import Any
 
@@ -21,28 +22,13 @@ from cnn_perception.ros.debug_layers import DebugLayers
 from cnn_perception.ros.debug_settings import DebugSettings
 from cnn_perception.ros.newest import Letter, Mailbox
 from cnn_perception.ros.prepared_taps import PreparedTaps
+from cnn_perception.ros.wishes import DASHBOARD_LAYERS, Plan, Wish, Wishes
 import numpy as np
 
-__all__ = ['Drawing', 'Pictures', 'Wish']
+__all__ = ['Drawing', 'Pictures']
 
-MOST_LATENCIES, DASHBOARD_LAYERS = 600, 3
-MOST_PLANS = 64  # as many mixtures of viewers as anybody has
-
-
-@dataclass(frozen=True)
-class Wish:
-    """
-    The pictures of one frame that somebody waits for, and the taps that they need.
-
-    key: what the plan was made for. layers: {topic: layer} to draw. cam, taps: layer names; both
-    are empty until the pictures' thread has made the plan.
-    """
-
-    key: tuple
-    pictures: frozenset[str]
-    layers: dict[str, str] = field(default_factory=dict)
-    cam: tuple[str, ...] = ()
-    taps: tuple[str, ...] = ()
+MOST_LATENCIES = 600
+NO_PLAN = Plan({}, '', (), ())
 
 
 @dataclass(frozen=True)
@@ -56,20 +42,32 @@ class Drawing:
     prediction: Prediction
     duration: float
 
+    @property
+    def settings(self) -> DebugSettings:
+        """Return the settings that the frame was asked about with, and tapped for."""
+        return self.wish.settings
+
+    @property
+    def plan(self) -> Plan:
+        """Return the plan, an empty one before there is any."""
+        return self.wish.plan or NO_PLAN
+
+    def has(self, taps: Sequence[str]) -> bool:
+        """Tell whether the network told what these layers gave."""
+        return all(tap in self.prediction.activations for tap in taps)
+
 
 class Pictures:
-    """Decides on, and draws, the debug pictures of all cameras of a loaded network."""
+    """Draws the debug pictures of all cameras of a loaded network."""
 
     def __init__(self, layers: DebugLayers, settings: Callable[[], DebugSettings],
                  warn: Callable[[str], None]) -> None:
         """Begin without any picture; settings returns the current ones, warn is throttled."""
         self.mailbox = Mailbox()
         self._layers = layers
-        self._settings = settings
         self._warn = warn
+        self._wishes = Wishes(layers, settings, warn)
         self._prepared = PreparedTaps(layers.classifier, warn)
-        self._plans: dict[tuple, Wish] = {}
-        self._current: dict[str, tuple[Camera, Wish]] = {}
         self._patches: dict[str, tuple[object, TopPatches]] = {}
         self._latencies: dict[str, deque[float]] = {}
 
@@ -77,30 +75,11 @@ class Pictures:
 
     def wish(self, camera: Camera) -> Wish | None:
         """Say what is wanted of this camera's next frame; None where nothing is, or not yet."""
-        watched = frozenset(camera.watched())
-        if not watched:
-            self._current.pop(camera.name, None)
-            return None
-        settings = self._settings()
-        now = time.monotonic()
-        if settings.rate > 0:
-            period = 1.0 / settings.rate
-            if now < camera.last_picture + period:
-                return None
-            # Counted from when it was due: from the frame, every jitter would skip a whole one.
-            camera.last_picture = max(camera.last_picture, now - 2.0 * period) + period
-        key = (camera.name, watched, settings, tuple(camera.layers().items()))
-        wish = self._plans.get(key) or Wish(key, watched)
-        self._current[camera.name] = camera, wish
-        return wish
+        return self._wishes.wish(camera)
 
     def taps(self, wishes: Sequence[Wish | None]) -> tuple[str, ...]:
-        """Return the taps for a batch; () until the network that has them is prepared."""
-        if not any(wishes):
-            return ()
-        # Those of all cameras, or every mixture of cameras would be a network of its own.
-        taps = self._wanted()
-        return taps if self._prepared.ready(taps) else ()
+        """Return the taps for a batch: of those that are wanted, what is prepared."""
+        return self._prepared.usable(self._wishes.taps()) if any(wishes) else ()
 
     def post(self, drawing: Drawing) -> None:
         """Hand a frame over for drawing; one that is still waiting is skipped and counted."""
@@ -114,50 +93,17 @@ class Pictures:
         drawings = [letter.message for letter in letters]
         for drawing in drawings:
             self._draw(drawing)
-        for drawing in drawings:
-            if drawing.wish.key not in self._plans:
-                if len(self._plans) >= MOST_PLANS:
-                    self._plans.clear()
-                self._plans[drawing.wish.key] = self._plan(drawing.wish)
-                self._current[drawing.camera.name] = (
-                    drawing.camera, self._plans[drawing.wish.key])
-        self._prepared.prepare(self._wanted())
-
-    def _wanted(self) -> tuple[str, ...]:
-        # A camera that sends no more images has no next frame to forget its viewers with.
-        return union(wish for camera, wish in list(self._current.values()) if camera.watched())
-
-    def _plan(self, wish: Wish) -> Wish:
-        _, watched, settings, topics = wish.key
-        dashboard = 'dashboard' in watched
-        shown = {topic: layer for index, (topic, layer) in enumerate(topics)
-                 if topic in watched or (dashboard and index < DASHBOARD_LAYERS)}
-        layers: dict[str, str] = {}
-        cam: tuple[str, ...] = ()
-        taps: list[str] = []
-        try:
-            layers = {topic: resolved for topic, layer in shown.items()
-                      if (resolved := self._layers.resolve(layer))}
-            taps += layers.values()
-            if 'top_patches' in watched:
-                taps.append(self._layers.patches_layer(settings))
-            if dashboard or 'cam' in watched:
-                cam = tuple(self._layers.cam(settings.cam_layer).taps)
-                taps += cam
-        except ValueError as error:
-            self._warn(f'a debug picture cannot be made: {error}')
-        return Wish(wish.key, wish.pictures, layers, cam,
-                    tuple(dict.fromkeys(tap for tap in taps if tap)))
+        self._wishes.plan([(drawing.camera, drawing.wish) for drawing in drawings])
+        self._prepared.prepare(self._wishes.taps())
 
     def _draw(self, drawing: Drawing) -> None:
-        settings = self._settings()
         self._latencies.setdefault(drawing.camera.name, deque(maxlen=MOST_LATENCIES)).append(
             drawing.duration)
         made: dict[str, np.ndarray] = {}
         # The dashboard takes what has been drawn.
         for picture in sorted(drawing.wish.pictures, key=lambda name: name == 'dashboard'):
             try:
-                rgb = self._picture(picture, drawing, settings, made)
+                rgb = self._picture(picture, drawing, made)
             except (ValueError, RuntimeError) as error:
                 self._warn(f'debug/{picture} cannot be drawn: {error}')
                 continue
@@ -165,34 +111,38 @@ class Pictures:
                 made[picture] = rgb
                 drawing.camera.show(picture, rgb, drawing.header)
 
-    def _picture(self, name: str, drawing: Drawing, settings: DebugSettings,
-                 made: dict[str, np.ndarray]) -> np.ndarray | None:
-        if name in drawing.wish.layers:
-            return self._mosaic(drawing, settings, drawing.wish.layers[name])
+    def _picture(self, name: str, drawing: Drawing, made: dict[str, np.ndarray]
+                 ) -> np.ndarray | None:
+        if name in drawing.plan.layers:
+            return self._mosaic(drawing, drawing.plan.layers[name])
         if name == 'overlay':
-            return self._overlay(drawing, settings)
+            return self._overlay(drawing, rendering.legible(drawing.rgb))
         if name == 'edges':
             return rendering.edges(drawing.rgb)
         if name == 'cam':
-            return self._cam(drawing, settings)
+            return self._cam(drawing, rendering.legible(drawing.rgb))
         if name == 'top_patches':
-            return self._top_patches(drawing, settings)
+            return self._top_patches(drawing)
         if name == 'dashboard':
-            return self._dashboard(drawing, settings, made)
+            return self._dashboard(drawing, made)
         return None
 
-    def _overlay(self, drawing: Drawing, settings: DebugSettings) -> np.ndarray:
-        top = drawing.prediction.top(settings.overlay_classes)
+    def _overlay(self, drawing: Drawing, rgb: np.ndarray) -> np.ndarray:
+        top = drawing.prediction.top(drawing.settings.overlay_classes)
         network = self._layers.classifier.network
+        name = network.architecture
+        if name.endswith('.yaml'):
+            name = Path(name).stem
         return rendering.overlay(
-            drawing.rgb, [(entry.name, entry.score) for entry in top],
-            f'{network.architecture}   {1000.0 * drawing.duration:.1f} ms')
+            rgb, [(entry.name, entry.score) for entry in top],
+            f'{name}   {1000.0 * drawing.duration:.1f} ms'
+            + ('' if network.trained else '   untrained'))
 
-    def _mosaic(self, drawing: Drawing, settings: DebugSettings, layer: str,
-                **options: Any) -> np.ndarray | None:
+    def _mosaic(self, drawing: Drawing, layer: str, **options: Any) -> np.ndarray | None:
         activation = drawing.prediction.activations.get(layer)
         if activation is None:
             return None
+        settings = drawing.settings
         options = {**settings.mosaic_options(activation.shape), **options}
         if options['channels'] not in (settings.channels, 'first'):
             self._warn(f"'{layer}' has {len(activation)} channels: not all of debug.channels")
@@ -202,19 +152,22 @@ class Pictures:
             self._warn(f"layer '{layer}' cannot be drawn: {error}")
             return None
 
-    def _cam(self, drawing: Drawing, settings: DebugSettings) -> np.ndarray | None:
-        activations = drawing.prediction.activations
-        if not drawing.wish.cam or any(tap not in activations for tap in drawing.wish.cam):
+    def _cam(self, drawing: Drawing, rgb: np.ndarray) -> np.ndarray | None:
+        plan, settings = drawing.plan, drawing.settings
+        if not plan.cam or not drawing.has(plan.cam):
             return None
-        best = drawing.prediction.top(1)[0].index
+        prediction = drawing.prediction
+        best = prediction.top(1)[0].index
         index = best if settings.cam_class is None else settings.cam_class
-        heat = self._layers.cam(settings.cam_layer).map(activations, index)
-        label = (drawing.prediction.labels[index], float(drawing.prediction.scores[index]))
+        cam = self._layers.cam(plan.cam_layer)
         return rendering.heatmap_blend(
-            drawing.rgb, heat, self._layers.classifier.network.preprocessing,
-            opacity=settings.cam_opacity, label=label)
+            rgb, cam.map(prediction.activations, index),
+            self._layers.classifier.network.preprocessing, opacity=settings.cam_opacity,
+            label=(prediction.labels[index], float(prediction.scores[index])),
+            caption=f'Grad-CAM   {cam.layer}')
 
-    def _top_patches(self, drawing: Drawing, settings: DebugSettings) -> np.ndarray | None:
+    def _top_patches(self, drawing: Drawing) -> np.ndarray | None:
+        settings = drawing.settings
         layer = self._layers.patches_layer(settings)
         if not layer:
             raise ValueError('no layer of this network has rows and columns')
@@ -228,23 +181,24 @@ class Pictures:
         kept[1].update(drawing.rgb, activation)
         return kept[1].picture()
 
-    def _dashboard(self, drawing: Drawing, settings: DebugSettings,
-                   made: dict[str, np.ndarray]) -> np.ndarray:
-        mosaics = [self._mosaic(drawing, settings, layer, largest=rendering.MOSAIC_SIZE,
-                                count=rendering.MOSAIC_COUNT, labels=False)
-                   for layer in list(drawing.wish.layers.values())[:DASHBOARD_LAYERS]]
-        overlay = made.get('overlay')
-        cam = made.get('cam')
+    def _dashboard(self, drawing: Drawing, made: dict[str, np.ndarray]) -> np.ndarray | None:
+        taps = drawing.plan.taps
+        if drawing.wish.plan is None or (
+                not drawing.has(taps) and self._prepared.pending(self._wishes.taps())):
+            return None  # in a moment; a picture that says that there are none would be wrong
+        mosaics = [self._mosaic(drawing, layer, largest=rendering.MOSAIC_SIZE,
+                                count=min(drawing.settings.count, rendering.MOSAIC_COUNT),
+                                labels=False)
+                   for layer in list(drawing.plan.layers.values())[:DASHBOARD_LAYERS]]
+        # Words are drawn after a small picture has been enlarged, or they would be as coarse.
+        rgb = rendering.for_dashboard(drawing.rgb)
+        drawn = made if rgb is drawing.rgb else {}
+        overlay, cam = drawn.get('overlay'), drawn.get('cam')
         return rendering.dashboard(
-            self._overlay(drawing, settings) if overlay is None else overlay,
-            self._cam(drawing, settings) if cam is None else cam,
+            self._overlay(drawing, rgb) if overlay is None else overlay,
+            self._cam(drawing, rgb) if cam is None else cam,
             mosaics, list(self._latencies[drawing.camera.name]))
 
     def reset_patches(self) -> None:
         """Forget the patches seen so far."""
         self._patches = {}
-
-
-def union(wishes: Iterable[Wish]) -> tuple[str, ...]:
-    """Return the taps of several wishes, sorted, so that one set has one name."""
-    return tuple(sorted({tap for wish in list(wishes) for tap in wish.taps}))

@@ -18,7 +18,7 @@ class PreparedTaps:
     """
     The sets of taps that the network can be run with at once.
 
-    `prepare` is for one thread, the one that draws; `ready` is asked by the one that classifies.
+    `prepare` is for one thread, the one that draws; `usable` is asked by the one that classifies.
     """
 
     def __init__(self, classifier: Classifier, warn: Callable[[str], None]) -> None:
@@ -29,9 +29,20 @@ class PreparedTaps:
         self._ready: tuple[tuple[str, ...], ...] = ()
         self._failed: set[tuple[str, ...]] = set()
 
-    def ready(self, taps: tuple[str, ...]) -> bool:
-        """Tell whether no picture has to wait while something is compiled."""
-        return not taps or taps in self._ready
+    def usable(self, taps: tuple[str, ...]) -> tuple[str, ...]:
+        """
+        Return a prepared set: the smallest that has all of `taps`, else the one with most of them.
+
+        So nobody who sees something loses it while something else is compiled for somebody else.
+        """
+        wanted = set(taps)
+        best = max(self._ready, default=(),
+                   key=lambda ready: (len(wanted & set(ready)), -len(ready)))
+        return best if wanted & set(best) else ()
+
+    def pending(self, taps: tuple[str, ...]) -> bool:
+        """Tell whether these are yet to be prepared."""
+        return bool(taps) and taps not in self._ready and taps not in self._failed
 
     def prepare(self, taps: tuple[str, ...]) -> None:
         """Compile the network with these taps and warm it up, once; give up the oldest."""

@@ -1,13 +1,17 @@
 """What is drawn, and what the network is asked for, in one process."""
 
+from dataclasses import replace
+import gc
 import time
 import uuid
+import weakref
 
 from cnn_perception import rendering
 from cnn_perception.classifier import Classifier
 from cnn_perception.ros.camera import Camera
 from cnn_perception.ros.debug_layers import DebugLayers
 from cnn_perception.ros.debug_settings import read_settings
+from cnn_perception.ros.image_messages import to_rgb
 from cnn_perception.ros.parameters import CLASSIFIER
 from cnn_perception.ros.pictures import Drawing, Pictures
 import numpy as np
@@ -41,8 +45,8 @@ class Bench:
             camera.set_layers(TOPICS)
         self.warnings = []
         self.layers = layers
-        settings = read_settings({row.name: row.default for row in CLASSIFIER})
-        self.pictures = Pictures(layers, lambda: settings, self.warnings.append)
+        self.settings = read_settings({row.name: row.default for row in CLASSIFIER})
+        self.pictures = Pictures(layers, lambda: self.settings, self.warnings.append)
         self.received = []
 
     def watch(self, camera, picture):
@@ -101,6 +105,62 @@ def test_the_dashboard_alone_has_only_its_own_mosaics_drawn(bench, monkeypatch):
     one.settle(lambda: one.received)
     assert drawn == [rendering.MOSAIC_SIZE] * 3
     assert one.warnings == []
+
+
+def test_a_dashboard_that_is_shown_is_whole(bench, monkeypatch):
+    shown, original = [], rendering.dashboard
+
+    def dashboard(answer, activation, mosaics, latencies):
+        shown.append([part is not None for part in (answer, activation, *mosaics)])
+        return original(answer, activation, mosaics, latencies)
+    monkeypatch.setattr(rendering, 'dashboard', dashboard)
+    one = bench('a')
+    one.watch('a', 'dashboard')
+    one.show('a')
+    assert shown == []
+    for change in (lambda: None, lambda: one.watch('a', 'top_patches'),
+                   lambda: setattr(one, 'settings', replace(one.settings, colormap='grey')),
+                   lambda: setattr(one, 'settings', replace(one.settings, cam_layer='tanh1'))):
+        change()
+        before = len(shown)
+        one.show('a')
+        one.show('a')
+        # What another viewer needs, or another setting, costs at most one frame.
+        assert len(shown) > before
+    assert all(all(parts) and len(parts) == 5 for parts in shown)
+    assert one.warnings == []
+
+
+def test_the_dashboard_shows_as_many_maps_as_are_asked_for(bench, monkeypatch):
+    counts, original = [], rendering.mosaic
+
+    def mosaic(activation, **options):
+        counts.append(options['count'])
+        return original(activation, **options)
+    monkeypatch.setattr(rendering, 'mosaic', mosaic)
+    one = bench('a')
+    one.settings = replace(one.settings, count=4)
+    one.watch('a', 'dashboard')
+    one.show('a')
+    one.show('a')
+    assert counts == [4, 4, 4]
+
+
+def test_small_pictures_are_enlarged_before_words_come_on_them(bench):
+    one = bench('a')
+    one.watch('a', 'overlay')
+    one.show('a')
+    one.settle(lambda: one.received)
+    assert (one.received[0].height, one.received[0].width) == (320, 320)
+    assert len(np.unique(to_rgb(one.received[0]))) > 10
+
+
+def test_only_the_last_class_activation_map_is_kept(layers):
+    kept = weakref.ref(layers.cam('conv1'))
+    assert layers.cam('conv1') is kept()
+    layers.cam('')
+    gc.collect()
+    assert kept() is None
 
 
 def test_taps_of_a_camera_that_went_silent_are_not_run_for_another(bench):

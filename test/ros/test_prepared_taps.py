@@ -14,15 +14,16 @@ def test_the_oldest_are_given_up(classifier):
     warnings = []
     prepared = PreparedTaps(classifier, warnings.append)
     sets = [(name,) for name in classifier.layer_names()[:MOST + 1]]
-    assert prepared.ready(())
     for taps in sets[:MOST]:
-        assert not prepared.ready(taps)
+        assert prepared.usable(taps) == ()
+        assert prepared.pending(taps)
         prepared.prepare(taps)
-        assert prepared.ready(taps)
+        assert prepared.usable(taps) == taps
+        assert not prepared.pending(taps)
     # Used again, so that the other one is the oldest.
     prepared.prepare(sets[0])
     prepared.prepare(sets[MOST])
-    assert [prepared.ready(taps) for taps in sets] == [True, *[False] * (MOST - 1), True]
+    assert [prepared.usable(taps) for taps in sets] == [sets[0], *[()] * (MOST - 1), sets[MOST]]
     assert set(classifier.backend._tapped) == {sets[0], sets[MOST]}
     assert warnings == []
 
@@ -32,7 +33,23 @@ def test_what_cannot_be_shown_is_said_once(classifier):
     prepared = PreparedTaps(classifier, warnings.append)
     for _ in range(2):
         prepared.prepare(('conv9',))
-        assert not prepared.ready(('conv9',))
+        assert prepared.usable(('conv9',)) == ()
+        assert not prepared.pending(('conv9',))
     [warning] = warnings
     assert 'layers conv9 cannot be shown' in warning
     assert 'near matches: conv' in warning
+
+
+def test_what_is_seen_goes_on_while_something_else_is_prepared(classifier):
+    prepared = PreparedTaps(classifier, print)
+    assert prepared.usable(()) == ()
+    assert not prepared.pending(())
+    prepared.prepare(('conv1', 'conv2', 'fc1'))
+    # A viewer left: what is there has all that is wanted.
+    assert prepared.usable(('conv1', 'fc1')) == ('conv1', 'conv2', 'fc1')
+    prepared.prepare(('conv1', 'fc1'))
+    assert prepared.usable(('conv1', 'fc1')) == ('conv1', 'fc1')
+    # A viewer came: the others keep theirs.
+    assert prepared.usable(('conv1', 'conv2', 'fc2')) == ('conv1', 'conv2', 'fc1')
+    assert prepared.usable(('fc2',)) == ()
+    assert prepared.usable(()) == ()
