@@ -51,12 +51,16 @@ class Line:
     A camera's subscription, and what is known of the image taken last.
 
     number: the publisher's. missed: how many before it were counted as replaced and as lost.
+    begun, ended: the last wait for this camera, busy: the end of the one before it; ns.
     """
 
     camera: Camera
     subscription: Subscription
     number: int | None = None
     missed: tuple[int, int] = (0, 0)
+    begun: int = 0
+    ended: int = 0
+    busy: int = 0
 
 
 class Receiver:
@@ -76,7 +80,6 @@ class Receiver:
         self._lines: tuple[Line, ...] = ()
         self._depth = 1
         self._closed = False
-        self._waiting_since = 0
         self._wake = node.create_guard_condition(lambda: None, self._group)
         node.context.on_shutdown(self.wake)
 
@@ -145,8 +148,11 @@ class Receiver:
                 for line in lines:
                     held.enter_context(line.subscription.handle)
                     wait_set.add_subscription(line.subscription.handle)
-                self._waiting_since = time.time_ns()
+                begun = time.time_ns()
                 wait_set.wait(int(seconds * NANOSECONDS))
+                ended = time.time_ns()
+                for line in lines:
+                    line.busy, line.begun, line.ended = line.ended, begun, ended
                 ready = wait_set.get_ready_entities('subscription')
                 return [line for line in lines if line.subscription.handle.pointer in ready]
         except rclpy_implementation.InvalidHandle:
@@ -189,8 +195,7 @@ class Receiver:
             elif camera.publishers <= 1:
                 missing = number - previous - 1
         arrival = info.get('received_timestamp') or 0
-        # What arrived while nobody waited may have replaced others; what was waited for has not.
-        replaced = 0 if arrival > self._waiting_since else missing
+        replaced = replaceable(line, arrival, missing)
         camera.statistics.count('received')
         line.missed = (replaced, missing - replaced)
         count_missed(camera, *line.missed)
@@ -198,6 +203,23 @@ class Receiver:
         if clock.ros_time_is_active or not arrival:
             arrival = clock.now().nanoseconds
         camera.transport.arrived(stamp_of(data), arrival, missing, missing - replaced)
+
+
+def replaceable(line: Line, arrival: int, missing: int) -> int:
+    """
+    Return how many of the missing images this one, that arrived so, can have replaced.
+
+    What woke the thread has replaced none, and others only as many as were due since nobody
+    waited for this camera any more: the rest was lost on its way.
+    """
+    if not missing or line.begun < arrival <= line.ended:
+        return 0
+    period = line.camera.transport.period()
+    if not arrival or not period:
+        return missing
+    # Arrived before the last wait began: during the work before it; after its end: since then.
+    free = line.busy if arrival <= line.begun else line.ended
+    return min(missing, max(0, round((arrival - free) / period)))
 
 
 def count_missed(camera: Camera, replaced: int, lost: int) -> None:

@@ -12,6 +12,7 @@ __all__ = ['TransportWatch']
 
 SEEN = 90
 ENOUGH = 30
+KNOWN = 8
 # Seconds after which a publisher that is there should have been heard.
 PATIENCE = 5.0
 # A loss or a delay that a camera's own irregularity does not explain.
@@ -46,6 +47,14 @@ class TransportWatch:
         with self._lock:
             self._heard = time.monotonic()
             self._arrivals.append((stamp, now, missing, lost))
+
+    def period(self) -> float:
+        """Return the median time between two images sent, in ns; 0 before it is known."""
+        with self._lock:
+            arrivals = np.array(self._arrivals, np.int64).reshape(-1, 4)
+        if len(arrivals) < KNOWN:
+            return 0.0
+        return float(np.median(np.diff(arrivals[:, 1]) / (1 + arrivals[1:, 2])))
 
     def disregard(self) -> None:
         """Take back what was said to be missing before the last image."""

@@ -24,7 +24,8 @@ class Bench:
         self.node = rclpy.create_node('receiver', context=self.context)
         self.cameras = {name: Camera(self.node, name, image_topic(
             self.node, name, 'image', False), False) for name in names}
-        self.receiver = Receiver(self.node, self.cameras, lambda: window)
+        self.window = window
+        self.receiver = Receiver(self.node, self.cameras, lambda: self.window)
         self.publishers = {name: self.node.create_publisher(
             Image, camera.topic, QoSProfile(depth=100)) for name, camera in self.cameras.items()}
         self.receiver.subscribe(qos)
@@ -123,6 +124,59 @@ def test_images_that_never_arrive_are_told_from_those_that_were_replaced(bench):
     one.send('a', 2)
     waiting.join(5.0)
     assert one.counts('a') == (2, 0, 2)
+
+
+def steady(one, name, period=0.05, count=10):
+    """Send and take at a steady pace, so that the pace is known."""
+    for number in range(count):
+        message = Image()
+        message.header.stamp.sec = number
+        one.publishers[name].publish(message)
+        time.sleep(period)
+        one.take()
+
+
+def test_what_could_not_be_due_was_lost_and_not_replaced(bench):
+    """Busy with another camera for a moment, the thread finds a gap of many periods."""
+    two = bench('a', 'b')
+    steady(two, 'a')
+    line = two.receiver._lines[0]
+    before = two.counts('a')
+    waiting = threading.Thread(target=two.take)
+    waiting.start()
+    time.sleep(0.2)
+    two.send('b', 1)
+    waiting.join(5.0)
+    line.number -= 3  # as if three had been sent meanwhile, before `b` came, and nothing arrived
+    message = Image()
+    two.publishers['a'].publish(message)
+    time.sleep(0.02)
+    two.take()
+    received, dropped, lost = (after - then for after, then in zip(two.counts('a'), before))
+    assert lost >= 1
+    assert received - dropped == 1
+    assert dropped + lost == 3
+
+
+def test_a_window_does_not_make_losses_of_what_was_replaced(bench):
+    """While others are waited for, images of the first camera are replaced."""
+    two = bench('fast', 'slow')
+    steady(two, 'fast', 0.02)
+    two.window = 0.5
+    before = two.counts('fast')
+    two.send('fast', 50)
+    waiting = threading.Thread(target=two.take)
+    waiting.start()
+    for number in range(51, 66):
+        message = Image()
+        message.header.stamp.sec = number
+        two.publishers['fast'].publish(message)
+        time.sleep(0.02)
+    waiting.join(5.0)
+    received, dropped, lost = (after - then for after, then in zip(two.counts('fast'), before))
+    assert lost <= 1
+    assert dropped >= 10
+    assert received == dropped + 1
 
 
 def test_two_publishers_of_one_topic_are_not_mistaken_for_losses(bench):
