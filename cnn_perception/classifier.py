@@ -134,6 +134,10 @@ class Classifier:
         """
         self.backend.forget(tuple(taps))
 
+    def check(self, frame: np.ndarray) -> None:
+        """Refuse, with ValueError, a picture (H, W, 3) that cannot be prepared."""
+        self.network.preprocessing.resized(*frame.shape[:2])
+
     def predict(self, frames: Sequence[np.ndarray], taps: Sequence[str] = ()
                 ) -> list[Prediction]:
         """

@@ -27,6 +27,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # ITU-R BT.601 luma, as Pillow and torchvision weigh the channels.
 LUMA = (0.2989, 0.587, 0.114)
+# Pixels that a picture is resized to at most; one of 16:9 becomes some hundred thousand.
+MOST_PIXELS = 2 ** 24
 # Sizes of pictures for which weights are kept on a GPU.
 MOST_READERS = 32
 
@@ -67,12 +69,21 @@ class Preprocessing:
         return len(self.mean)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Return the size that a picture of height x width is resized to before the crop."""
+        """
+        Return the size that a picture of height x width is resized to before the crop.
+
+        Raises ValueError for a picture that is so much longer than wide, or the other way round,
+        that resizing its short side would take gigabytes.
+        """
         if not isinstance(self.resize, int):
             return self.resize
-        if height <= width:
-            return self.resize, max(1, int(self.resize * width / height))
-        return max(1, int(self.resize * height / width)), self.resize
+        longer = int(self.resize * max(height, width) / min(height, width))
+        if self.resize * longer > MOST_PIXELS:
+            raise ValueError(f'a picture of {width} x {height} has its short side resized to '
+                             f'{self.resize}, its long one to {longer}: expected at most '
+                             f'{MOST_PIXELS} pixels; crop it')
+        size = self.resize, max(1, longer)
+        return size if height <= width else size[::-1]
 
 
 def from_torchvision(weights: Any) -> Preprocessing:

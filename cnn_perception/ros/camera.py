@@ -42,6 +42,7 @@ class Camera:
         self.statistics = CameraStatistics()
         self.transport = TransportWatch()
         self.message_type: type = CompressedImage if compressed else Image
+        self.type_name = f'sensor_msgs/msg/{self.message_type.__name__}'
         self.topic = topic
         self.last_picture = 0.0
         # Of several publishers on one topic, each counts its images for itself.

@@ -203,15 +203,22 @@ class ClassifierNode(LifecycleNode):
         self._diagnostics.publish(diagnostics.array(statuses, self.get_clock().now().to_msg()))
 
     def _camera_status(self, name: str, camera) -> diagnostics.DiagnosticStatus:
-        publishers = self.get_publishers_info_by_topic(camera.topic)
+        found = self.get_publishers_info_by_topic(camera.topic)
+        publishers = [one for one in found if one.topic_type == camera.type_name]
+        wrong_type = next((one.topic_type for one in found if one not in publishers), '')
         incompatible = self.settings['qos.reliability'] == 'reliable' and all(
             publisher.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
             for publisher in publishers)
         camera.publishers = len(publishers)
-        if complaint := camera.transport.complaint(len(publishers), incompatible):
+        busy = self._running.receiver.seconds_busy()
+        if wrong_type and not publishers:
+            complaint = camera.transport.mistyped(wrong_type, camera.type_name)
+        else:
+            complaint = camera.transport.complaint(len(publishers), incompatible, busy)
+        if complaint:
             self.get_logger().warning(f'{camera.topic}: {complaint}')
         return diagnostics.camera_status(f'{name}: {camera.topic}', camera.statistics,
-                                         len(publishers))
+                                         len(publishers), busy, wrong_type)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -119,16 +119,27 @@ def node_status(name: str, failure: str, classifier: Classifier | None, active: 
     return status(name, DiagnosticStatus.OK, 'active' if active else 'inactive', values)
 
 
-def camera_status(name: str, statistics: CameraStatistics, publishers: int) -> DiagnosticStatus:
-    """Say how a camera's frames fare, and warn where none or only bad ones come."""
+def camera_status(name: str, statistics: CameraStatistics, publishers: int, busy: float = 0.0,
+                  wrong_type: str = '') -> DiagnosticStatus:
+    """
+    Say how a camera's frames fare, and warn where none or only bad ones come.
+
+    busy: seconds that the network has been working on its last frames. wrong_type: what others
+    publish on the topic.
+    """
     values = statistics.snapshot()
     silent = statistics.seconds_silent()
     if silent is not None and silent < SILENCE:
         if statistics.take_problem():
             return status(name, DiagnosticStatus.WARN, 'frames are lost: see last problem', values)
         return status(name, DiagnosticStatus.OK, 'receiving', values)
+    if busy >= SILENCE:
+        return status(name, DiagnosticStatus.WARN,
+                      f'the network has been busy for {busy:.0f} s with its last frames', values)
     since = 'no image yet' if silent is None else f'no image for {silent:.0f} s'
     where = f'{publishers} publisher(s) matched by name' if publishers else 'nobody publishes it'
+    if wrong_type and not publishers:
+        where = f'published is {wrong_type}'
     return status(name, DiagnosticStatus.WARN, f'{since}; {where}', values)
 
 

@@ -8,7 +8,6 @@ import time
 from typing import Any
 
 from cnn_perception.classifier import Classifier, Prediction
-from cnn_perception.images import ImageError
 from cnn_perception.ros import raw_answer
 from cnn_perception.ros.camera import Camera
 from cnn_perception.ros.image_messages import to_rgb
@@ -52,17 +51,24 @@ class Pipeline:
     def process(self, letters: list[Letter]) -> None:
         """Answer the newest frame of each camera that has one, as one batch."""
         frames = [frame for letter in letters if (frame := self._decode(letter)) is not None]
-        if not frames:
-            return
+        if frames:
+            self._classify(frames)
+
+    def _classify(self, frames: list[Frame]) -> None:
         wishes = [self._pictures.wish(frame.camera) for frame in frames]
         started = time.monotonic()
         try:
             predictions = self._classifier.predict(
                 [frame.rgb for frame in frames], self._pictures.taps(wishes))
         except (RuntimeError, ValueError, MemoryError) as error:
-            for frame in frames:
-                frame.camera.statistics.count('failed', problem=str(error))
-            self._error(f'the network failed on {len(frames)} frame(s), dropped: {error}')
+            if len(frames) > 1:
+                # One camera's frame must not cost the others theirs.
+                for frame in frames:
+                    self._classify([frame])
+                return
+            [frame] = frames
+            frame.camera.statistics.count('failed', problem=str(error))
+            self._error(f'the network failed on a frame of {frame.camera.topic}, dropped: {error}')
             return
         duration = time.monotonic() - started
         settings = self._settings()
@@ -78,8 +84,10 @@ class Pipeline:
         camera = self._cameras[letter.camera]
         try:
             image = read(letter.message, camera.message_type)
-            return Frame(camera, letter.arrival, image, to_rgb(image))
-        except ImageError as error:
+            rgb = to_rgb(image)
+            self._classifier.check(rgb)
+            return Frame(camera, letter.arrival, image, rgb)
+        except ValueError as error:  # an ImageError, or a picture that cannot be prepared
             camera.statistics.count('rejected', problem=str(error))
             self._warn(f'dropped an image of {camera.topic}: {error}', camera.topic)
             return None

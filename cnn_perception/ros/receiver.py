@@ -80,6 +80,7 @@ class Receiver:
         self._lines: tuple[Line, ...] = ()
         self._depth = 1
         self._closed = False
+        self._taken: float | None = None
         self._wake = node.create_guard_condition(lambda: None, self._group)
         node.context.on_shutdown(self.wake)
 
@@ -117,14 +118,21 @@ class Receiver:
 
     def take(self) -> list[Letter]:
         """Wait for images and take the newest of each camera; an empty list says: closed."""
+        self._taken = None
         while not self._closed and self._node.context.ok():
             lines = self._lines
             ready = self._wait(lines, LONGEST_WAIT)
             if ready and len(lines) > 1 and (window := self._window()) > 0:
                 ready = self._wait_for_others(lines, ready, window)
             if letters := [letter for line in ready if (letter := self._newest(line))]:
+                self._taken = time.monotonic()
                 return letters
         return []
+
+    def seconds_busy(self) -> float:
+        """Return for how long what was taken last has been worked on; 0 while waiting."""
+        taken = self._taken
+        return 0.0 if taken is None else time.monotonic() - taken
 
     def _wait_for_others(self, lines: tuple[Line, ...], ready: list[Line], window: float
                          ) -> list[Line]:

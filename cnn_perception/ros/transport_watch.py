@@ -15,6 +15,10 @@ ENOUGH = 30
 KNOWN = 8
 # Seconds after which a publisher that is there should have been heard.
 PATIENCE = 5.0
+# An image that came alone may be that of a slow camera.
+LONGER = 10.0
+# No middleware holds an image back for so many seconds.
+OLD = 10.0
 # A loss or a delay that a camera's own irregularity does not explain.
 LOST_SHARE = 1 / 3
 LATE_PERIODS = 1.5
@@ -67,13 +71,21 @@ class TransportWatch:
         with self._lock:
             self._matched_since, self._heard = None, time.monotonic()
 
-    def complaint(self, publishers: int, incompatible: bool = False) -> str:
+    def mistyped(self, published: str, expected: str) -> str:
+        """Say, once, that only another type than the expected one is published."""
+        return self._once('type', f'published is {published}, expected {expected}: set '
+                          'image_transport to raw for images, to compressed for compressed ones, '
+                          'or remap the topic')
+
+    def complaint(self, publishers: int, incompatible: bool = False, busy: float = 0.0) -> str:
         """
         Return what is wrong and what helps, once for each kind of trouble, else ''.
 
         publishers: how many publish the topic. incompatible: their quality of service is not one
-        that this subscription takes.
+        that this subscription takes. busy: seconds for which nobody has looked for images.
         """
+        if busy > PATIENCE / 2:
+            return ''
         with self._lock:
             arrivals = np.array(self._arrivals, np.int64).reshape(-1, 4)
             silent = time.monotonic() - self._heard
@@ -84,7 +96,8 @@ class TransportWatch:
         if published >= ENOUGH and lost > LOST_SHARE:
             return self._once('lost', f'{100 * lost:.0f} % of the images do not arrive; {REMEDY}')
         if len(arrivals) < ENOUGH:
-            if publishers and silent > PATIENCE:
+            slowest = (np.diff(arrivals[:, 1]) / 1e9).max() if len(arrivals) > 1 else 0.0
+            if publishers and silent > (max(PATIENCE, 3.0 * slowest) if slowest else LONGER):
                 return self._once('stopped', f'{len(arrivals)} image(s) arrived, then none for '
                                   f'{silent:.0f} s; if the camera still publishes, {REMEDY}')
             return ''
@@ -94,6 +107,10 @@ class TransportWatch:
             return ''  # stamps that stand still say nothing
         period = float(np.median(steps))
         delay = float(np.median(arrivals[:, 1] - arrivals[:, 0]))
+        if delay > OLD * 1e9:
+            return self._once('old', f'images carry stamps of {delay / 1e9:.0f} s before their '
+                              'arrival: a recording, or the clock of another machine; latencies '
+                              'in the diagnostics then mean nothing')
         if delay > max(LATE_PERIODS * period, LATE_AT_LEAST * 1e9):
             return self._once('late', f'images arrive {delay / 1e6:.0f} ms after their stamp, '
                                       f'{delay / period:.0f} periods late; if the clocks of both '

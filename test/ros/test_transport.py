@@ -5,12 +5,15 @@ import subprocess
 import sys
 import time
 
+from cnn_perception.ros.diagnostics import camera_status, CameraStatistics
 from cnn_perception.ros.memory import keep_image_blocks
 from cnn_perception.ros.transport import image_environment, profile_path
 from cnn_perception.ros.transport_watch import TransportWatch
+from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
+import pytest
 from ros_harness import BEST_EFFORT
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 MS = 10 ** 6
 
@@ -80,6 +83,44 @@ def test_losses_and_silence_after_the_first_images(monkeypatch):
     assert seen.complaint(1) == ''
 
 
+@pytest.mark.parametrize(('stamps', 'patience'), [([0], 10.0), ([0, 33], 5.0), ([0, 7000], 21.0)])
+def test_a_slow_camera_is_waited_for(stamps, patience, monkeypatch):
+    seen = watch(np.array(stamps) * MS, 4 * MS)
+    now = time.monotonic()
+    monkeypatch.setattr('time.monotonic', lambda: now + patience - 0.5)
+    assert seen.complaint(1) == ''
+    monkeypatch.setattr('time.monotonic', lambda: now + patience + 0.5)
+    # A network that is at work looks for no images.
+    assert seen.complaint(1, busy=patience) == ''
+    assert 'arrived, then none for' in seen.complaint(1)
+
+
+def test_stamps_of_a_recording_are_not_the_transports_fault():
+    complaint = watch(np.arange(60) * 33 * MS, 86400 * 1000 * MS).complaint(1)
+    assert re.match('images carry stamps of 86400 s before their arrival: a recording', complaint)
+    assert 'fastdds' not in complaint
+
+
+def test_another_type_on_the_topic_is_named(start, namespace, observer):
+    process = start('classifier', namespace, architecture='linear', weights='none')
+    observer.wait_for_state('active')
+    publisher = observer.publisher(CompressedImage, 'image', BEST_EFFORT)
+    assert publisher
+    process.wait_for_log('published is sensor_msgs/msg/CompressedImage, expected '
+                         'sensor_msgs/msg/Image: set image_transport')
+    reports = observer.listen(DiagnosticArray, '/diagnostics')
+    assert observer.wait_for(lambda: any(
+        status.message == 'no image yet; published is sensor_msgs/msg/CompressedImage'
+        for report in reports for status in report.status))
+
+
+def test_a_network_that_is_at_work_does_not_miss_its_camera():
+    statistics = CameraStatistics()
+    assert camera_status('c', statistics, 1, busy=18.7).message == (
+        'the network has been busy for 19 s with its last frames')
+    assert camera_status('c', statistics, 1).message.startswith('no image yet; 1 publisher(s)')
+
+
 def test_the_node_names_a_quality_of_service_that_cannot_match(start, namespace, observer):
     process = start('classifier', namespace, architecture='linear', weights='none',
                     qos__reliability='reliable')
@@ -95,7 +136,8 @@ def test_image_blocks_are_kept_by_the_allocator():
     code = (
         'import resource, sys\n'
         'import numpy as np\n'
-        'from cnn_perception.ros.memory import keep_image_blocks\n'
+        'from cnn_perception.ros.diagnostics import camera_status, CameraStatistics
+from cnn_perception.ros.memory import keep_image_blocks\n'
         'kept = keep_image_blocks() if sys.argv[1] == "keep" else None\n'
         'def faults():\n'
         '    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
