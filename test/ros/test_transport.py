@@ -136,8 +136,7 @@ def test_image_blocks_are_kept_by_the_allocator():
     code = (
         'import resource, sys\n'
         'import numpy as np\n'
-        'from cnn_perception.ros.diagnostics import camera_status, CameraStatistics
-from cnn_perception.ros.memory import keep_image_blocks\n'
+        'from cnn_perception.ros.memory import keep_image_blocks\n'
         'kept = keep_image_blocks() if sys.argv[1] == "keep" else None\n'
         'def faults():\n'
         '    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n'
