@@ -206,6 +206,38 @@ def test_any_other_layer_at_its_price(layer):
             cam.maps(activations[layer], [5, 6])
 
 
+@pytest.mark.parametrize('layer', ['stages.2.blocks.1.add', 'stages.1.blocks.0.mlp.act.gelu'])
+def test_weights_that_are_reshaped_on_the_way_are_computed_again(layer):
+    """ConvNeXt scales each branch by a weight that its forward pass reshapes."""
+    torch.manual_seed(3)
+    module = architectures.create('timm/convnext_atto').eval().requires_grad_(False)
+    cam = GradCam(NetworkLayers(module, (3, 64, 64)), layer)
+    batch = torch.randn(2, 3, 64, 64)
+    np.testing.assert_allclose(cam.maps(tapped(module, cam, batch), [1, 2]),
+                               autograd_map(module, layer, batch, [1, 2]), atol=1e-4)
+
+
+class ChannelsLast(nn.Module):
+    """A convolution, then the same with channels last."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 3)
+        self.act = nn.ReLU()
+        self.head = nn.Linear(16, 5)
+
+    def forward(self, x):
+        return self.head(self.act(self.conv(x).permute(0, 2, 3, 1)).mean((1, 2)))
+
+
+def test_channels_last_are_no_rows_and_columns():
+    layers = NetworkLayers(ChannelsLast().eval(), (3, 8, 8))
+    assert layers.shapes['act'] == (6, 6, 16)
+    with pytest.raises(ValueError, match="'act' is 6 x 6 x 16, without rows and columns"):
+        GradCam(layers, 'act')
+    assert GradCam(layers).layer == 'conv'
+
+
 def test_with_global_pooling_and_one_layer_it_is_cam():
     """Zhou et al. 2016: the maps weighted by the class's row of the last layer."""
     torch.manual_seed(0)

@@ -25,7 +25,7 @@ from torch import nn
 
 from .dense_head import DenseHead, native, tensor_of, Values
 from .head import find_layer, split
-from .names import resolve_layers
+from .names import is_spatial, resolve_layers
 from .network_layers import NetworkLayers
 
 __all__ = ['GradCam']
@@ -55,9 +55,10 @@ class GradCam:
         self.layer = (resolve_layers([layer], layers.names, layers.shapes)[0] if layer
                       else find_layer(layers))
         self.shape = layers.shapes[self.layer]
-        if len(self.shape) != 3:
+        if not is_spatial(self.shape, layers.input_shape):
             raise ValueError(f"layer '{self.layer}' is {shape_text(self.shape)}, without rows and "
-                             'columns: a class activation map needs channels x height x width')
+                             'columns in the proportions of the picture: a class activation map '
+                             'needs channels x height x width')
         self._head = split(layers, self.layer)
         self._kept: dict[int, np.ndarray] = {}
         self._device = layers.device

@@ -56,7 +56,7 @@ def split(layers: NetworkLayers, layer: str) -> Head:
     if layers.logits not in needed:
         raise ValueError(f"the answer of {layers.title} does not depend on layer '{layer}': "
                          'choose another')
-    computed, given = frontier(needed, start)
+    computed, given = frontier(needed, start, layers)
     around = []
     for node in given:
         name = layers.names_of.get(node)
@@ -130,20 +130,22 @@ def sources(end: fx.Node) -> set[fx.Node]:
     return found
 
 
-def frontier(needed: set[fx.Node], start: fx.Node) -> tuple[set[fx.Node], list[fx.Node]]:
+def frontier(needed: set[fx.Node], start: fx.Node, layers: NetworkLayers
+             ) -> tuple[set[fx.Node], list[fx.Node]]:
     """
     Return what has to be computed for the nodes `needed`, and what has to be given beside `start`.
 
-    Weights, and sizes read off a tensor, are computed again rather than given: they are no layers
-    that could be tapped.
+    What depends on no picture, as weights and what is made of them, and sizes read off a tensor
+    are computed again rather than given: they are no layers that could be tapped.
     """
+    pictures = layers.behind_input
     computed, given = set(needed), dict[fx.Node, None]()
     waiting = [source for node in needed for source in node.all_input_nodes]
     while waiting:
         node = waiting.pop()
         if node in computed or node is start:
             continue
-        if node.op == 'get_attr' or is_size(node):
+        if node.op != 'placeholder' and (node not in pictures or is_size(node)):
             computed.add(node)
             waiting += node.all_input_nodes
         else:
@@ -179,7 +181,7 @@ def find_layer(layers: NetworkLayers) -> str:
         if not is_spatial(layers.shape_of(node), layers.input_shape):
             continue
         behind = between(node, layers.logits)
-        if layers.logits not in behind or frontier(behind, node)[1]:
+        if layers.logits not in behind or frontier(behind, node, layers)[1]:
             continue
         # Tokens, (L, F), mix all places: a map before them says nothing about the answer.
         if any(len(layers.shape_of(later)) == 2 for later in behind):

@@ -61,13 +61,17 @@ class NetworkLayers:
         (C, h, w) or (F,), (L, F) for tokens. Layers that give no tensor are left out, and those
         that give the same for every picture.
         """
-        behind = reachable(next(node for node in self.graph_module.graph.nodes
-                                if node.op == 'placeholder'))
         recorder = ShapeRecorder(self.graph_module, {
-            node: name for node, name in self.names_of.items() if node in behind})
+            node: name for node, name in self.names_of.items() if node in self.behind_input})
         with torch.inference_mode():
             recorder.run(torch.zeros((1, *self.input_shape), device=self.device))
         return {name: recorder.shapes[name] for name in self.names if name in recorder.shapes}
+
+    @cached_property
+    def behind_input(self) -> set[fx.Node]:
+        """The nodes that depend on the picture; the others are the same for every one."""
+        return reachable(next(node for node in self.graph_module.graph.nodes
+                              if node.op == 'placeholder'))
 
     @cached_property
     def names_of(self) -> dict[fx.Node, str]:

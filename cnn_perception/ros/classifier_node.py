@@ -193,6 +193,8 @@ class ClassifierNode(LifecycleNode):
     # diagnostics
 
     def _publish_diagnostics(self) -> None:
+        if self._loaded is not None:
+            self._loaded.welcome()
         name = self.get_fully_qualified_name()
         classifier = self._loaded.classifier if self._loaded is not None else None
         statuses = [diagnostics.node_status(

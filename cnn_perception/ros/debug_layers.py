@@ -6,10 +6,11 @@ from contextlib import suppress
 import threading
 
 from cnn_perception.architectures.errors import shape_text
+from cnn_perception.architectures.layer_table import LayerRow
 from cnn_perception.classifier import Classifier
 from cnn_perception.explain import (
-    field_of, field_table, first_convolution, GradCam, maps_of, NetworkLayers, resolve_layers,
-    TopPatches)
+    field_of, field_table, first_convolution, GradCam, is_spatial, maps_of, NetworkLayers,
+    resolve_layers, TopPatches)
 from cnn_perception.rendering import filters
 from cnn_perception.ros.debug_settings import AUTO, AUTO_TOPICS, DebugSettings, topic_name
 import numpy as np
@@ -42,6 +43,7 @@ class DebugLayers:
         self._automatic: list[str] | None = None
         self._patches_layer: str | None = None
         self._cams: dict[str, GradCam] = {}
+        self._fields: dict[str, LayerRow] = {}
 
     @property
     def layers(self) -> NetworkLayers:
@@ -106,22 +108,42 @@ class DebugLayers:
 
     def patches(self, settings: DebugSettings) -> TopPatches:
         """Begin a collection of patches."""
-        with self._lock:
-            row = field_of(self.layers, self.patches_layer(settings))
+        row = self._field(self.patches_layer(settings))
         return TopPatches(row, self.classifier.network.preprocessing, settings.patches_channels)
+
+    def _field(self, layer: str) -> LayerRow:
+        """Return a layer's receptive field; ValueError where it is not known."""
+        with self._lock:
+            if layer not in self._fields:
+                self._fields[layer] = field_of(self.layers, layer)
+            return self._fields[layer]
 
     def check(self, settings: DebugSettings) -> None:
         """Refuse layers and channels that the network does not have; ValueError with the cause."""
-        for parameter, name in (('debug.cam_layer', settings.cam_layer),
-                                ('debug.patches_layer', settings.patches_layer)):
-            if name:
-                self._check_layer(parameter, name)
+        if settings.cam_layer:
+            self._check_layer('debug.cam_layer', settings.cam_layer)
+            self.cam(settings.cam_layer)
+        if settings.patches_layer:
+            self._check_layer('debug.patches_layer', settings.patches_layer)
+            self._field(settings.patches_layer)
+        if isinstance(settings.channels, tuple):
+            self._check_channels(settings)
         if isinstance(settings.patches_channels, tuple):
             name = self.patches_layer(settings)
             channels = self.layers.shapes[name][0] if name else 0
             if name and (missing := max(settings.patches_channels)) >= channels:
                 raise ValueError(f"debug.patches_channels has {missing}, but layer '{name}' has "
                                  f'{channels} channels: expected 0 to {channels - 1}')
+
+    def _check_channels(self, settings: DebugSettings) -> None:
+        """Refuse channels that no layer on show has; what only some lack is left out of those."""
+        shapes = [self.layers.shapes.get(self.resolve(layer), ())
+                  for layer in self.topics(settings).values()]
+        most = max((shape[0] for shape in shapes if len(shape) == 3), default=0)
+        if most and min(settings.channels) >= most:
+            raise ValueError(f'debug.channels is {settings.channels}, but no layer of '
+                             f'debug.layers has more than {most} channels: expected 0 to '
+                             f'{most - 1}')
 
     def _check_layer(self, parameter: str, name: str) -> None:
         layers = self.layers
@@ -130,7 +152,7 @@ class DebugLayers:
             raise ValueError(f"{parameter} is '{name}', expected the name of one layer, such as "
                              f'{found[-1]}')
         shape = layers.shapes.get(name, ())
-        if len(shape) != 3:
+        if not is_spatial(shape, layers.input_shape):
             raise ValueError(f"{parameter} is '{name}', which gives "
                              f"{shape_text(shape) or 'no tensor'}: expected a layer with rows and "
                              'columns (C x h x w)')

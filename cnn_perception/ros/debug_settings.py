@@ -17,6 +17,8 @@ AUTO = 'auto'
 # layout fits all of them.
 AUTO_TOPICS = ('early', 'middle', 'late')
 FIXED_TOPICS = ('overlay', 'cam', 'edges', 'top_patches', 'dashboard')
+# More maps are too small to see, more rows of patches too many to look at.
+MOST_SHOWN, MOST_PATCHED = 1024, 32
 RESERVED = (*FIXED_TOPICS, *AUTO_TOPICS, 'filters')
 
 
@@ -59,7 +61,8 @@ def read_settings(values: Mapping[str, Any], class_names: tuple[str, ...] = ()) 
     class_names: of the loaded network, for a class given by its name; empty before it is loaded.
     """
     channels, count = read_channels('debug.channels', str(values['debug.channels']))
-    chosen, most = read_channels('debug.patches_channels', str(values['debug.patches_channels']))
+    chosen, most = read_channels('debug.patches_channels', str(values['debug.patches_channels']),
+                                 MOST_PATCHED)
     if chosen == 'first':
         raise ValueError("debug.patches_channels is 'first ...', expected 'strongest N' or "
                          "channel numbers such as '3, 17'")
@@ -78,16 +81,19 @@ def read_settings(values: Mapping[str, Any], class_names: tuple[str, ...] = ()) 
         rate=values['debug.rate'], overlay_classes=values['debug.overlay_classes'])
 
 
-def read_channels(name: str, text: str) -> tuple[str | tuple[int, ...], int]:
-    """Read `first 64`, `strongest 16` or `0, 5, 7`."""
+def read_channels(name: str, text: str, most: int = MOST_SHOWN
+                  ) -> tuple[str | tuple[int, ...], int]:
+    """Read `first 64`, `strongest 16` or `0, 5, 7`: at most so many."""
     if match := re.fullmatch(r'\s*(first|strongest)(?:\s+(\d+))?\s*', text):
-        count = int(match[2] or 64)
-        if 1 <= count <= 1024:
+        count = int(match[2] or min(64, most))
+        if 1 <= count <= most:
             return match[1], count
     elif re.fullmatch(r'\s*\d+(\s*,\s*\d+)*\s*', text):
-        return tuple(int(number) for number in text.split(',')), 1024
+        numbers = tuple(int(number) for number in text.split(','))
+        if len(numbers) <= most:
+            return numbers, most
     raise ValueError(f"{name} is '{text}', expected 'first N', 'strongest N' with N from 1 to "
-                     "1024, or channel numbers such as '0, 5, 7'")
+                     f"{most}, or as many channel numbers such as '0, 5, 7'")
 
 
 def read_normalize(text: str) -> str | tuple[float, float]:

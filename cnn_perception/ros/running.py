@@ -62,7 +62,8 @@ class Loaded:
         self.debug = read_settings(settings, self.classifier.labels)
         self.layers.check(self.debug)
         topics = self.layers.topics(self.debug)
-        kernels = self.layers.kernels()
+        self._kernels = self.layers.kernels()
+        self._viewers = 0
         # Publishers last: what can fail before them then leaves none behind.
         for name in names:
             self.cameras[name] = Camera(node, name, images[name], compressed)
@@ -73,8 +74,7 @@ class Loaded:
         self.publish_labels(settings['score_threshold'])
         self._vision.publish(messages.vision_info(
             self.classifier.network, self._labels.topic_name, version, self._header()))
-        if kernels is not None:
-            self._filters.publish(from_rgb(kernels, self._header()))
+        self._show_kernels()
 
     def _latched(self, message_type: type, name: str) -> Publisher:
         publisher = self._node.create_publisher(message_type, name, LATCHED)
@@ -88,6 +88,16 @@ class Loaded:
         """Publish the class names, with the score below which classes are left out."""
         self._labels.publish(messages.label_info(
             self.classifier.labels, threshold, self._header()))
+
+    def _show_kernels(self) -> None:
+        if self._kernels is not None:
+            self._filters.publish(from_rgb(self._kernels, self._header()))
+
+    def welcome(self) -> None:
+        """Show the kernels again to viewers that have come: most do not ask for latched ones."""
+        before, self._viewers = self._viewers, self._filters.get_subscription_count()
+        if self._viewers > before:
+            self._show_kernels()
 
     def change_debug(self, debug: DebugSettings) -> None:
         """Show something else; ValueError where a layer is not one of the network's."""

@@ -12,7 +12,7 @@ from cnn_perception.ros.image_messages import from_rgb, to_rgb
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 import pytest
-from ros_harness import LATCHED
+from ros_harness import LATCHED, RELIABLE
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
@@ -91,7 +91,8 @@ def test_class_activation_is_that_of_the_best_class_or_the_chosen_one(
         heat = cam.map(prediction.activations, index)
         return rendering.heatmap_blend(
             rgb, heat, reference.network.preprocessing,
-            label=(prediction.labels[index], float(prediction.scores[index])))
+            label=(prediction.labels[index], float(prediction.scores[index])),
+            caption=f'Grad-CAM   {cam.layer}')
 
     def difference(index):
         shown = to_rgb(picture_of(defaults, camera, 'cam')).astype(int)
@@ -108,8 +109,9 @@ def test_class_activation_is_that_of_the_best_class_or_the_chosen_one(
     assert difference(lynx) < 1 < difference(best)
 
 
-def test_filters_are_latched(watcher, reference):
-    received = watcher.listen(Image, 'classifier/debug/filters', LATCHED)
+@pytest.mark.parametrize('qos', [LATCHED, RELIABLE])
+def test_filters_are_latched_and_come_to_viewers_that_do_not_ask_for_it(watcher, reference, qos):
+    received = watcher.listen(Image, 'classifier/debug/filters', qos)
     assert watcher.wait_for(lambda: received)
     shown = to_rgb(received[0])
     weight = reference.network.module.conv_stem.weight.numpy()
@@ -163,6 +165,7 @@ def test_layers_come_and_go_within_a_second_and_cost_no_answer(defaults, camera)
     ('debug.layers', ['nothing*'], r"no layer matches 'nothing\*'"),
     ('debug.channels', 'last 3', "expected 'first N'"),
     ('debug.channels', 'first 0', "expected 'first N'"),
+    ('debug.channels', '5000, 6000', 'no layer of debug.layers has more than 1280 channels'),
     ('debug.normalize', '3, 1', 'expected'), ('debug.normalize', '0, inf', 'expected'),
     ('debug.colormap', 'virids', 'expected one of: autumn'),
     ('debug.cam_class', 'espreso', 'expected a class name'),
@@ -175,6 +178,7 @@ def test_layers_come_and_go_within_a_second_and_cost_no_answer(defaults, camera)
     ('debug.patches_layer', 'auto', 'expected the name of one layer'),
     ('debug.patches_channels', '5000', "but layer '.*' has .* channels"),
     ('debug.patches_channels', 'first 4', "'strongest N'"),
+    ('debug.patches_channels', 'strongest 33', 'N from 1 to 32'),
     ('debug.scale', 65, ''), ('debug.rate', -1.0, '')])
 def test_wrong_settings_are_refused_and_change_nothing(watcher, name, value, reason):
     before = watcher.get_parameter(name)
@@ -237,7 +241,7 @@ def test_a_rate_that_is_the_cameras_own_skips_nothing(defaults, camera):
 
 
 def test_a_layer_that_cannot_be_drawn_leaves_the_dashboard_the_rest(defaults, camera):
-    assert defaults.set_parameter('debug.channels', 5000).successful
+    assert defaults.set_parameter('debug.channels', 1000).successful
     assert to_rgb(picture_of(defaults, camera, 'dashboard')).std() > 5
 
 

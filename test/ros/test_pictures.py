@@ -155,6 +155,17 @@ def test_small_pictures_are_enlarged_before_words_come_on_them(bench):
     assert len(np.unique(to_rgb(one.received[0]))) > 10
 
 
+@pytest.mark.parametrize(('parameter', 'layer', 'reason'), [
+    ('patches_layer', 'stem.1.layer_norm', 'receptive field of layer .* is not known'),
+    ('cam_layer', 'head.fc', 'expected a layer with rows and columns')])
+def test_layers_whose_picture_cannot_be_made_are_refused(parameter, layer, reason):
+    shown = DebugLayers(Classifier('timm/convnext_atto', 'none', 'cpu', backend='torch'))
+    settings = read_settings({row.name: row.default for row in CLASSIFIER})
+    with pytest.raises(ValueError, match=reason):
+        shown.check(replace(settings, **{parameter: layer}))
+    shown.check(replace(settings, cam_layer='stages.2.blocks.1.add'))
+
+
 def test_only_the_last_class_activation_map_is_kept(layers):
     kept = weakref.ref(layers.cam('conv1'))
     assert layers.cam('conv1') is kept()
