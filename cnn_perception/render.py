@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from cnn_perception.rendering import (
-    colormap_names, contact_sheet, dashboard, edges, filters, heatmap_blend, mosaic, MOSAIC_COUNT,
-    MOSAIC_SIZE, overlay, present, select_channels)
+    colormap_names, contact_sheet, dashboard, edges, filters, for_dashboard, heatmap_blend,
+    legible, mosaic, MOSAIC_COUNT, MOSAIC_SIZE, overlay, present, select_channels)
 
 __all__ = [
     'MOSAIC_COUNT', 'MOSAIC_SIZE', 'colormap_names', 'contact_sheet', 'dashboard', 'edges',
-    'filters', 'heatmap_blend', 'mosaic', 'overlay', 'present', 'select_channels',
+    'filters', 'for_dashboard', 'heatmap_blend', 'legible', 'mosaic', 'overlay', 'present',
+    'select_channels',
 ]

@@ -338,6 +338,8 @@ def test_auto_finds_three_layers_without_attention(name):
               for layer in chosen]
     assert places[0] > 1
     assert places == sorted(places, reverse=True)
+    # Not only of the stem, where tokens are most of the network.
+    assert layers.names.index(chosen[-1]) > 0.8 * len(layers.names)
 
 
 def test_patterns_keep_their_order_without_repetition():

@@ -77,13 +77,16 @@ def complaint(pattern: str, known: Sequence[str]) -> str:
 def automatic(shapes: Mapping[str, Shape]) -> list[str]:
     """Choose three layers: the ends of the first, the middle and the last stage."""
     chosen = automatic_maps(maps_of(shapes))
+    names = list(shapes)
+    later = names[names.index(chosen[-1]) + 1:] if chosen else names
+    tokens = Counter(shapes[name] for name in later if len(shapes[name]) == 2)
+    if tokens.total() > len(names) / 2:
+        # The maps are only those of a stem: the middle and the end are among the tokens.
+        chosen = chosen[:1]
     if len(chosen) >= 3:
         return chosen
     # Without more rows and columns there is still a middle and an end: of the tokens, in the
     # shape that most layers have, or of the features.
-    names = list(shapes)
-    later = names[names.index(chosen[-1]) + 1:] if chosen else names
-    tokens = Counter(shapes[name] for name in later if len(shapes[name]) == 2)
     shape = tokens.most_common(1)[0][0] if tokens else None
     rest = [name for name in later
             if (shapes[name] == shape if shape else len(shapes[name]) == 1)]

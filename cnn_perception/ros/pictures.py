@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 import time
 from typing import Any
 
 from cnn_perception import rendering
+from cnn_perception.answer_pictures import activation_picture, answer_picture
 from cnn_perception.classifier import Prediction
 from cnn_perception.explain import TopPatches
 from cnn_perception.ros.camera import Camera
@@ -128,15 +128,8 @@ class Pictures:
         return None
 
     def _overlay(self, drawing: Drawing, rgb: np.ndarray) -> np.ndarray:
-        top = drawing.prediction.top(drawing.settings.overlay_classes)
-        network = self._layers.classifier.network
-        name = network.architecture
-        if name.endswith('.yaml'):
-            name = Path(name).stem
-        return rendering.overlay(
-            rgb, [(entry.name, entry.score) for entry in top],
-            f'{name}   {1000.0 * drawing.duration:.1f} ms'
-            + ('' if network.trained else '   untrained'))
+        return answer_picture(rgb, drawing.prediction, self._layers.classifier.network,
+                              drawing.duration, drawing.settings.overlay_classes)
 
     def _mosaic(self, drawing: Drawing, layer: str, **options: Any) -> np.ndarray | None:
         activation = drawing.prediction.activations.get(layer)
@@ -156,15 +149,9 @@ class Pictures:
         plan, settings = drawing.plan, drawing.settings
         if not plan.cam or not drawing.has(plan.cam):
             return None
-        prediction = drawing.prediction
-        best = prediction.top(1)[0].index
-        index = best if settings.cam_class is None else settings.cam_class
-        cam = self._layers.cam(plan.cam_layer)
-        return rendering.heatmap_blend(
-            rgb, cam.map(prediction.activations, index),
-            self._layers.classifier.network.preprocessing, opacity=settings.cam_opacity,
-            label=(prediction.labels[index], float(prediction.scores[index])),
-            caption=f'Grad-CAM   {cam.layer}')
+        return activation_picture(
+            rgb, drawing.prediction, self._layers.classifier.network,
+            self._layers.cam(plan.cam_layer), settings.cam_class, settings.cam_opacity)
 
     def _top_patches(self, drawing: Drawing) -> np.ndarray | None:
         settings = drawing.settings

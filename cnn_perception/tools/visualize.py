@@ -20,6 +20,7 @@ import time
 from typing import Any
 
 from cnn_perception import photographs, render
+from cnn_perception.answer_pictures import activation_picture, answer_picture
 from cnn_perception.architectures.errors import shape_text
 from cnn_perception.classifier import Classifier, Prediction
 from cnn_perception.explain import first_convolution, GradCam, NetworkLayers, resolve_layers
@@ -126,16 +127,14 @@ def _visualize(frame: np.ndarray, classifier: Classifier, layers: NetworkLayers,
 
     pictures: dict[str, np.ndarray] = {}
     network = classifier.network
-    caption = network.architecture + ('' if network.trained else '   untrained')
-    pictures['overlay'] = render.overlay(
-        frame, [(entry.name, entry.score) for entry in prediction.top(5)],
-        f'{caption}   {1000.0 * latency:.1f} ms')
-    if cam is not None:
-        index = _class_index(options.cam_class, prediction)
-        pictures['cam'] = render.heatmap_blend(
-            frame, cam.map(prediction.activations, index), network.preprocessing,
-            label=(prediction.labels[index], float(prediction.scores[index])),
-            caption=f'Grad-CAM   {cam.layer}')
+    index = _class_index(options.cam_class, prediction)
+
+    def upper(rgb: np.ndarray) -> dict[str, np.ndarray]:
+        drawn = {'overlay': answer_picture(rgb, prediction, network, latency)}
+        if cam is not None:
+            drawn['cam'] = activation_picture(rgb, prediction, network, cam, index)
+        return drawn
+    pictures.update(upper(render.legible(frame)))
     found = first_convolution(network.module)
     if found is not None:
         pictures['filters'] = render.filters(found[1], caption=found[0])
@@ -150,8 +149,8 @@ def _visualize(frame: np.ndarray, classifier: Classifier, layers: NetworkLayers,
                            **drawing, channels=render.present(
                                channels, prediction.activations[name].shape))
              for name in list(mosaics)[:3]]
-    pictures['dashboard'] = render.dashboard(pictures['overlay'], pictures.get('cam'), small,
-                                             [latency])
+    above = upper(render.for_dashboard(frame))
+    pictures['dashboard'] = render.dashboard(above['overlay'], above.get('cam'), small, [latency])
     for name, mosaic in mosaics.items():
         pictures[f'layer_{re.sub("[^A-Za-z0-9_.-]", "_", name)}'] = mosaic
     _write(pictures, options.out)
@@ -163,11 +162,14 @@ def _mosaics(activations: Mapping[str, np.ndarray], channels: str | Sequence[int
     mosaics: dict[str, np.ndarray] = {}
     problems: dict[str, ValueError] = {}
     for name, activation in activations.items():
+        shown = render.present(channels, activation.shape)
+        if shown not in (channels, 'first'):
+            print(f'{name} has {len(activation)} channels: not all of --channels',
+                  file=sys.stderr)
         try:
             mosaics[name] = render.mosaic(
                 activation, caption=name, count=options.count, scale=options.scale,
-                labels=options.labels, **drawing,
-                channels=render.present(channels, activation.shape))
+                labels=options.labels, **drawing, channels=shown)
         except ValueError as error:
             problems[name] = error
     if problems and not mosaics:
@@ -191,13 +193,13 @@ def _class_index(wanted: str | None, prediction: Prediction) -> int:
                      + (f'; near matches: {", ".join(near)}' if near else ''))
 
 
-def _channels(words: Sequence[str]) -> str | list[int]:
+def _channels(words: Sequence[str]) -> str | tuple[int, ...]:
     if len(words) == 1 and not words[0].isdecimal():
         return words[0]
     if not all(word.isdecimal() for word in words):
         raise ValueError(f"--channels: got '{' '.join(words)}', expected 'first', 'strongest' or "
                          'channel numbers')
-    return [int(word) for word in words]
+    return tuple(int(word) for word in words)
 
 
 def _range(words: Sequence[str]) -> str | tuple[float, float]:

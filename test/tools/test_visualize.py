@@ -78,6 +78,9 @@ def test_layers_that_cannot_be_drawn_are_told_and_left_out(tmp_path, capsys):
     told = capsys.readouterr().err
     assert 'no picture of conv1: there is no channel 9' in told
     assert (tmp_path / 'layer_conv2.png').exists()
+    assert main(['--image', 'cat', *LENET, '--layers', 'conv1', 'conv2', '--channels', '1', '9',
+                 '--out', str(tmp_path)]) == 0
+    assert capsys.readouterr().err == 'conv1 has 6 channels: not all of --channels\n'
 
 
 def test_list(capsys):
