@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+import tempfile
 from types import MappingProxyType
 
 from cnn_perception.backends import choose, choose_precision, runs_on, Settings
@@ -64,8 +66,8 @@ class Classifier:
     backend: `auto` or one of `cnn_perception.backends.names()`; precision: `float32`, `float16`,
     `bfloat16`, `int8`, calibrated on pictures given, or `auto`: what the device computes fastest,
     unless that moves a probability by more than 0.02 on a few pictures.
-    threads: CPU threads of the network, 0 for the physical cores. cache_dir: folder for what a
-    backend compiled, '' for none.
+    threads: CPU threads of the network, 0 for the physical cores. cache_dir: folder for what
+    openvino and compile make of the network, '' for none.
 
     `predict` may be called from several threads at once.
     """
@@ -78,7 +80,8 @@ class Classifier:
         """Load everything; raises ValueError with what to do where something is missing."""
         for index, frame in enumerate(calibration):
             check_frame(index, frame)
-        # The device first: it is the quickest to refuse.
+        # The folder and the device first: they are the quickest to refuse.
+        cache_dir = writable(cache_dir)
         self.device, self.device_reason = resolve_device(device)
         cpu = torch.device('cpu')
         numbers = resolve_precision(precision, self.device)
@@ -117,14 +120,13 @@ class Classifier:
         """List the layers that `predict` accepts as taps, in the order of the forward pass."""
         return self.backend.layer_names()
 
-    def warm_up(self, most_frames: int = 1) -> None:
+    def warm_up(self, frames: int = 1) -> None:
         """
-        Run once for each number of pictures up to `most_frames`.
+        Run once for so many pictures.
 
-        The first real pictures then do not pay for set-up: most backends compile for a number.
+        The first real ones then do not pay for set-up: most backends compile for a number.
         """
-        for count in range(1, most_frames + 1):
-            self.predict([np.zeros((480, 640, 3), np.uint8)] * count)
+        self.predict([np.zeros((480, 640, 3), np.uint8)] * frames)
 
     def forget(self, taps: Sequence[str]) -> None:
         """
@@ -156,6 +158,20 @@ class Classifier:
         return [Prediction(scores[index], self.labels, MappingProxyType(
             {name: values[index] for name, values in activations.items()}))
             for index in range(len(frames))]
+
+
+def writable(folder: str) -> str:
+    """Return the path of a folder, made if missing; ValueError where nothing can be written."""
+    if not folder:
+        return ''
+    path = Path(folder).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        raise ValueError(f"cache_dir is '{folder}', in which nothing can be written ({error}): "
+                         'choose another folder, or none') from error
+    return str(path)
 
 
 def compared(calibration: Sequence[np.ndarray]) -> Sequence[np.ndarray]:

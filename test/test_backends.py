@@ -332,6 +332,30 @@ def test_precision_auto_is_float32_where_that_is_better(reference, pictures, ask
         assert why.endswith('not in bfloat16: no such numbers')
 
 
+@pytest.mark.parametrize('folder', ['/proc/nothing', 'a file'])
+def test_a_cache_that_cannot_be_written_is_refused(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'a file').touch()
+    with pytest.raises(ValueError, match=f"cache_dir is '{folder}', in which nothing can be"):
+        Classifier('lenet5', 'none', 'cpu', cache_dir=folder)
+
+
+def test_a_cache_is_made_and_filled(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    Classifier('lenet5', 'none', 'cpu', backend='openvino', cache_dir='~/made/here')
+    assert [*(tmp_path / 'made' / 'here').iterdir()]
+
+
+def test_threads_of_a_network_before_are_not_kept():
+    before = torch.get_num_threads()
+    try:
+        for threads, expected in ((1, 1), (0, physical_cores())):
+            Classifier('lenet5', 'none', 'cpu', backend='torch', threads=threads)
+            assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_precision_auto_is_compared_on_the_pictures_given(pictures, monkeypatch):
     assert [*compared(pictures)] == pictures[:3]
     assert [frame.shape for frame in compared(())] == [

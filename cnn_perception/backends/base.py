@@ -35,7 +35,8 @@ class Settings:
 
     threads: CPU threads of the network, 0 for one on each physical core.
     calibration: (H, W, 3) uint8 RGB pictures like those of the robot, for precision int8.
-    cache_dir: folder for what an engine compiled, so that the next start is faster; '' for none.
+    cache_dir: folder for what an engine compiled, so that the next start is faster; '' for none,
+    or where the engine itself chooses.
     """
 
     device: torch.device

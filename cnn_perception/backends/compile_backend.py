@@ -36,6 +36,9 @@ class CompileBackend(TorchBackend):
                  settings: Settings) -> None:
         """Compile for one picture; CompileError where torch cannot."""
         super().__init__(module, preprocessing, settings)
+        if settings.cache_dir:
+            # torch takes it from there, for the whole process.
+            os.environ['TORCHINDUCTOR_CACHE_DIR'] = settings.cache_dir
         self._compiled: dict[tuple[int, tuple[str, ...]], Network] = {}
         self._building = threading.Lock()
         try:

@@ -171,9 +171,12 @@ class CudaBackend(Backend):
                     self.dtype, memory_format=torch.channels_last),)
             found = Staging(*key), self._recorded(read, (*key, 3), torch.uint8)
             if len(self._readers) >= MOST_READERS:
-                oldest = min(self._readers, key=self._used.__getitem__)
-                self._stream.synchronize()
-                del self._readers[oldest], self._used[oldest]
+                # Nobody queues work meanwhile, and all that was queued is done.
+                with self._lock:
+                    self._stream.synchronize()
+                    oldest = min(self._readers, key=lambda kept: self._used.get(kept, 0.0))
+                    del self._readers[oldest]
+                    self._used.pop(oldest, None)
             self._readers[key] = found
             return found
 
@@ -185,6 +188,8 @@ class CudaBackend(Backend):
             example = torch.zeros(shape, dtype=dtype, device=self.device)
             if dtype != torch.uint8:
                 example = example.contiguous(memory_format=torch.channels_last)
+            # Whoever holds it last may have work queued on the other stream.
+            example.record_stream(self._stream)
             made = Recorded(function, example, self._recorder, self._pool,
                             record=self.records and record, precision=self.precision)
         if made.failure:

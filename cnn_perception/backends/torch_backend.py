@@ -10,6 +10,7 @@ from cnn_perception.backends.half import half_module, whole_precision
 from cnn_perception.backends.selection import register
 from cnn_perception.backends.tapping import TRACING
 from cnn_perception.preprocess import Preprocessing
+from cnn_perception.processor import physical_cores
 import torch
 from torch import nn
 
@@ -38,8 +39,9 @@ class TorchBackend(Backend):
         own = module.to(settings.device).to(memory_format=torch.channels_last)
         super().__init__(own, preprocessing, settings)
         self._tapped: dict[tuple[str, ...], nn.Module] = {}
-        if settings.threads and settings.device.type == 'cpu':
-            torch.set_num_threads(settings.threads)
+        if settings.device.type == 'cpu':
+            # Set in any case, as torch keeps it for the whole process.
+            torch.set_num_threads(settings.threads or physical_cores())
 
     @classmethod
     def refusal(cls, settings: Settings) -> str:

@@ -136,10 +136,9 @@ class ClassifierNode(LifecycleNode):
             else ReliabilityPolicy.BEST_EFFORT))
         self._running.receiver.subscribe(qos)
 
-    def _deactivate(self) -> None:
+    def _deactivate(self) -> bool:
         running, self._running = self._running, None
-        if running is not None:
-            running.stop()
+        return running is None or running.stop()
 
     def _clean_up(self) -> None:
         loaded, self._loaded = self._loaded, None
@@ -151,10 +150,11 @@ class ClassifierNode(LifecycleNode):
                 give_back()
                 torch.cuda.empty_cache()  # only now is the network gone; nothing without a GPU
 
-    def stop(self) -> None:
-        """Leave whatever state it is in and free everything."""
-        self._deactivate()
+    def stop(self) -> bool:
+        """Leave whatever state it is in and free everything; False where a thread hangs."""
+        ended = self._deactivate()
         self._clean_up()
+        return ended
 
     def _autostart(self) -> None:
         self.destroy_timer(self._autostart_timer)

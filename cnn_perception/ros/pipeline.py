@@ -47,6 +47,11 @@ class Pipeline:
         self._settings = settings
         self._clock = clock
         self._warn, self._error = warn, error
+        self._closed = False
+
+    def close(self) -> None:
+        """Let no answer leave any more: the node has gone on without this thread."""
+        self._closed = True
 
     def process(self, letters: list[Letter]) -> None:
         """Answer the newest frame of each camera that has one, as one batch."""
@@ -69,6 +74,8 @@ class Pipeline:
             [frame] = frames
             frame.camera.statistics.count('failed', problem=str(error))
             self._error(f'the network failed on a frame of {frame.camera.topic}, dropped: {error}')
+            return
+        if self._closed:
             return
         duration = time.monotonic() - started
         settings = self._settings()

@@ -57,7 +57,10 @@ class Loaded:
             threads=settings['num_threads'], cache_dir=settings['cache_dir'],
             **preprocessing_overrides(settings))
         # Engines compile for each size of a batch; none of that may happen on a robot's way.
-        self.classifier.warm_up(len(names))
+        for count in range(1, len(names) + 1):
+            if not node.context.ok():
+                raise RuntimeError('told to end while the network was loaded')
+            self.classifier.warm_up(count)
         self.layers = DebugLayers(self.classifier)
         self.debug = read_settings(settings, self.classifier.labels)
         self.layers.check(self.debug)
@@ -128,22 +131,26 @@ class Running:
         self.receiver = Receiver(node, loaded.cameras,
                                  lambda: node.settings['batch_window_ms'] / 1000.0)
         self.pictures = Pictures(loaded.layers, lambda: loaded.debug, warn)
-        pipeline = Pipeline(loaded.classifier, loaded.cameras, self.pictures,
-                            lambda: node.settings, node.get_clock(), warn, self._error)
+        self._pipeline = Pipeline(loaded.classifier, loaded.cameras, self.pictures,
+                                  lambda: node.settings, node.get_clock(), warn, self._error)
         self._workers = [
-            Worker('classifying', self.receiver, pipeline.process, partial(self._report, 'frame')),
+            Worker('classifying', self.receiver, self._pipeline.process,
+                   partial(self._report, 'frame')),
             Worker('drawing', self.pictures.mailbox, self.pictures.process,
                    partial(self._report, 'picture'))]
         for worker in self._workers:
             worker.start()
 
-    def stop(self) -> None:
-        """Let the current batch and picture finish."""
-        for worker in self._workers:
-            if not worker.stop():
-                self._node.get_logger().error(
-                    f'{worker.name} did not finish within 10 s; it is left behind')
+    def stop(self) -> bool:
+        """Let the current batch and picture finish; False where one does not."""
+        left = [worker for worker in self._workers if not worker.stop()]
+        for worker in left:
+            self._node.get_logger().error(
+                f'{worker.name} did not finish within 10 s; it is left behind')
+        if left:
+            self._pipeline.close()
         self.receiver.destroy()
+        return not left
 
     def _report(self, what: str, problem: str) -> None:
         # A process that is ending has nobody left to publish to.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 import faulthandler
+import os
 import signal
 import sys
+import threading
+import time
 
 from cnn_perception.ros.memory import keep_image_blocks
 import rclpy
@@ -26,12 +29,14 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
 
     A parameter of the wrong type or out of range is a line in the log and status 1. The node's
     `stop` method, where it has one, is called before it is destroyed. For processes that do
-    nothing else: one that has not ended within a minute of being told to is ended by force.
+    nothing else: one that has not ended within a minute of being told to is ended by force, and
+    so, at once, is one whose `stop` returns False, as a thread of its own is left behind.
     """
     faulthandler.enable()
     keep_image_blocks()
     rclpy.init(args=list(arguments) if arguments is not None else None)
-    node = None
+    threading.Thread(target=watch, name='watch', daemon=True).start()
+    node, ended = None, True
     try:
         node = create()
         executor = SingleThreadedExecutor()
@@ -57,13 +62,24 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
         if node is not None:
             stop = getattr(node, 'stop', None)
             if stop is not None:
-                stop()
+                ended = stop() is not False
             node.destroy_node()
         rclpy.try_shutdown()
         # rclpy has put the handlers back that were there before it.
         ignore_signals()
         sys.stdout.flush()
+        if not ended:
+            # The libraries' own threads cannot be taken down under one that still runs in them.
+            sys.stderr.flush()
+            os._exit(1)
     return 0
+
+
+def watch() -> None:
+    """End the process by force where whatever it does does not let it notice that it is over."""
+    while rclpy.ok():
+        time.sleep(1.0)
+    end_by_force(PATIENCE)
 
 
 def ignore_signals() -> None:
@@ -81,6 +97,5 @@ def end_by_force(seconds: int) -> None:
     """
     faulthandler.dump_traceback_later(seconds, exit=True)
     # Python stops watching before the libraries' own destructors run; the kernel does not.
-    if hasattr(signal, 'SIGALRM'):  # not on Windows
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    if hasattr(signal, 'alarm'):  # not on Windows
         signal.alarm(seconds + 1)

@@ -17,10 +17,23 @@ from cnn_perception.ros import spinning
 from rclpy.node import Node
 
 
+def busy():
+    # As a compiler that catches what it is interrupted by.
+    while True:
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            pass
+
+
 class Stuck(Node):
     def __init__(self):
         super().__init__('stuck')
-        self.create_timer(0.0, lambda: print('spinning', flush=True))
+        self.create_timer(0.0, self.work)
+
+    def work(self):
+        print('spinning', flush=True)
+        {in_timer}
 
     def stop(self):
         {in_stop}
@@ -37,7 +50,7 @@ sys.exit(status)
 def ended(folder, patience=5, **hang):
     script = folder / 'stuck.py'
     script.write_text(NODE.format(
-        **{'patience': patience, 'in_stop': 'pass', 'at_exit': '', **hang}))
+        **{'patience': patience, 'in_timer': 'pass', 'in_stop': 'pass', 'at_exit': '', **hang}))
     path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True,
@@ -62,6 +75,19 @@ def test_a_clean_up_that_hangs_is_ended_and_shown(tmp_path):
     assert status == 1
     assert 'run returned' not in output
     assert 'stuck.py' in errors and 'in stop' in errors
+
+
+def test_a_thread_that_is_left_behind_ends_the_process_at_once(tmp_path):
+    status, output, errors = ended(tmp_path, patience=60, in_stop='return False')
+    assert (status, errors) == (1, '')
+    assert 'run returned' not in output
+
+
+def test_what_does_not_notice_that_it_is_over_is_ended(tmp_path):
+    status, output, errors = ended(tmp_path, patience=2, in_timer='busy()')
+    assert status == 1
+    assert 'run returned' not in output
+    assert 'in busy' in errors
 
 
 @pytest.mark.skipif(not hasattr(signal, 'SIGALRM'), reason='no SIGALRM on this system')
