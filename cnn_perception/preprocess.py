@@ -28,7 +28,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 # ITU-R BT.601 luma, as Pillow and torchvision weigh the channels.
 LUMA = (0.2989, 0.587, 0.114)
 # Pixels that a picture is resized to at most; one of 16:9 becomes some hundred thousand.
-MOST_PIXELS = 2 ** 24
+MOST_PIXELS = 2 ** 26
 # Sizes of pictures for which weights are kept on a GPU.
 MOST_READERS = 32
 

@@ -208,7 +208,7 @@ def test_any_other_layer_at_its_price(layer):
 
 @pytest.mark.parametrize('layer', ['stages.2.blocks.1.add', 'stages.1.blocks.0.mlp.act.gelu'])
 def test_weights_that_are_reshaped_on_the_way_are_computed_again(layer):
-    """ConvNeXt scales each branch by a weight that its forward pass reshapes."""
+    """Each branch of a ConvNeXt is scaled by a weight that its forward pass reshapes."""
     torch.manual_seed(3)
     module = architectures.create('timm/convnext_atto').eval().requires_grad_(False)
     cam = GradCam(NetworkLayers(module, (3, 64, 64)), layer)

@@ -69,7 +69,7 @@ class NetworkLayers:
 
     @cached_property
     def behind_input(self) -> set[fx.Node]:
-        """The nodes that depend on the picture; the others are the same for every one."""
+        """Return the nodes that depend on the picture; others are the same for every one."""
         return reachable(next(node for node in self.graph_module.graph.nodes
                               if node.op == 'placeholder'))
 
