@@ -42,10 +42,10 @@ def against_plain(rounds: int) -> list[Row]:
             f'{mine["rate"]:.0f} / {plain["rate"]:.0f}: {times:.1f} times',
             times if precision == 'auto' else None))
         # At 30 Hz neither is busy, and what a core needs to wake up counts for both.
-        for what, key in (('the same run', 'busy'), ('30 Hz', 'latency')):
+        for what, key in (('in the same run', 'busy'), ('at 30 Hz', 'latency')):
             times = plain[key] / mine[key]
             rows.append(compared(
-                f'latency at {what}, against the plain node, ResNet-18 ({name})',
+                f'latency {what}, against the plain node, ResNet-18 ({name})',
                 f'{1000 * mine[key]:.1f} / {1000 * plain[key]:.1f} ms: {times:.1f} times lower',
                 times if precision == 'auto' and key == 'busy' else None))
     return rows
