@@ -64,6 +64,15 @@ def environment() -> dict[str, str]:
     return result
 
 
+def await_end(process: subprocess.Popen) -> None:
+    """Wait for a process that was told to end; one that does not is killed."""
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
 class Process:
     """A child process that logs to a file and is ended as Ctrl-C would."""
 
@@ -94,11 +103,7 @@ class Process:
         RUNNING.remove(self)
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(15)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        await_end(self.process)
 
 
 class ClassifierProcess(Process):
@@ -170,11 +175,7 @@ class Commanded:
         """End it, once its order is done."""
         RUNNING.remove(self)
         self.process.stdin.close()
-        try:
-            self.process.wait(15)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        await_end(self.process)
 
 
 class ForwardProcess(Commanded):

@@ -48,6 +48,8 @@ class PreparedTaps:
         """Compile the network with these taps and warm it up, once; give up the oldest."""
         if not taps or taps in self._failed:
             return
+        # What serves meanwhile may be in use at this moment, and is not given up with the oldest.
+        serving = self.usable(taps)
         if taps not in self._ready:
             try:
                 self._classifier.predict([np.zeros((64, 64, 3), np.uint8)], taps)
@@ -55,7 +57,8 @@ class PreparedTaps:
                 self._failed.add(taps)
                 self._warn(f'layers {", ".join(taps)} cannot be shown: {error}')
                 return
-        recent = (*(other for other in self._ready if other != taps), taps)
+        latest = (taps,) if serving in ((), taps) else (serving, taps)
+        recent = (*(other for other in self._ready if other not in latest), *latest)
         self._ready = recent[-MOST:]
         for other in recent[:-MOST]:
             self._classifier.forget(other)

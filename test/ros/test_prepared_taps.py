@@ -53,3 +53,12 @@ def test_what_is_seen_goes_on_while_something_else_is_prepared(classifier):
     assert prepared.usable(('conv1', 'conv2', 'fc2')) == ('conv1', 'conv2', 'fc1')
     assert prepared.usable(('fc2',)) == ()
     assert prepared.usable(()) == ()
+
+
+def test_what_serves_meanwhile_is_not_given_up(classifier):
+    prepared = PreparedTaps(classifier, print)
+    prepared.prepare(('conv1', 'fc1'))
+    prepared.prepare(('conv2',))
+    # The oldest has most of what is wanted now, and may be running.
+    prepared.prepare(('conv1', 'fc1', 'fc2'))
+    assert set(classifier.backend._tapped) == {('conv1', 'fc1'), ('conv1', 'fc1', 'fc2')}
