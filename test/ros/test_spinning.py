@@ -21,6 +21,8 @@ def busy():
     # As a compiler that catches what it is interrupted by.
     while True:
         try:
+            # In here, or the interrupt may come before anybody catches it.
+            print('spinning', flush=True)
             threading.Event().wait()
         except KeyboardInterrupt:
             pass
@@ -32,7 +34,6 @@ class Stuck(Node):
         self.create_timer(0.0, self.work)
 
     def work(self):
-        print('spinning', flush=True)
         {in_timer}
 
     def stop(self):
@@ -50,7 +51,8 @@ sys.exit(status)
 def ended(folder, patience=5, **hang):
     script = folder / 'stuck.py'
     script.write_text(NODE.format(
-        **{'patience': patience, 'in_timer': 'pass', 'in_stop': 'pass', 'at_exit': '', **hang}))
+        **{'patience': patience, 'in_timer': "print('spinning', flush=True)",
+           'in_stop': 'pass', 'at_exit': '', **hang}))
     path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True,
