@@ -50,12 +50,10 @@ def fitted(title: str, width: int) -> str:
     if style.text_width(title, FACE) > room:
         rest = rest[:1]
     cut = name
-    while len(cut) > 1 and style.text_width(SPACE.join([cut, *rest]), FACE) > room:
+    while len(name) > 1 and style.text_width(SPACE.join([cut, *rest]), FACE) > room:
         # At the dots between its parts, as long as there are any.
         name = name.partition('.')[2] or name[1:]
         cut = f'...{name}'
-        if len(name) <= 1:
-            break
     return SPACE.join([cut, *rest])
 
 
