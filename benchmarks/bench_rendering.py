@@ -112,10 +112,11 @@ def cam_times(name: str, rounds: int, backend: str = 'auto') -> tuple[float, flo
     weights = 'default' if name == 'efficientnet_lite0' else 'none'
     classifier = Classifier(name, weights, backend=backend)
     cam = GradCam(classifier)
+    taps = cam.taps_for()
 
     def with_map() -> None:
-        [prediction] = classifier.predict([frame], cam.taps)
-        cam.map(prediction.activations, int(prediction.scores.argmax()))
+        [prediction] = classifier.predict([frame], taps)
+        cam.explain(prediction)
     times = interleaved({'forward': partial(classifier.predict, [frame]), 'with map': with_map},
                         rounds, TURN, PAUSE)
     # Of each round's pair, so that a slow moment of the machine counts for both.

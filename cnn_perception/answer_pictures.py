@@ -33,11 +33,12 @@ def activation_picture(frame: np.ndarray, prediction: Prediction, network: Netwo
     """
     Blend the class activation map of class `index`, None for the best one, over a picture.
 
-    prediction: with the activations of `cam.taps`.
+    prediction: with the activations of `cam.taps_for(index)`.
     """
+    heat = cam.explain(prediction, index)
     if index is None:
         index = prediction.top(1)[0].index
     return rendering.heatmap_blend(
-        frame, cam.map(prediction.activations, index), network.preprocessing, opacity=opacity,
+        frame, heat, network.preprocessing, opacity=opacity,
         label=(prediction.labels[index], float(prediction.scores[index])),
         caption=f'Grad-CAM   {cam.layer}')

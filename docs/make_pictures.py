@@ -69,7 +69,7 @@ def efficientnet() -> None:
     maps = []
     for name in photographs.NAMES:
         frame = photographs.photograph(name)
-        taps = tuple(dict.fromkeys([*names, *cam.taps, PATCHES_LAYER]))
+        taps = tuple(dict.fromkeys([*names, *cam.taps_for(), PATCHES_LAYER]))
         [prediction] = classifier.predict([frame], taps)
         patches.update(frame, prediction.activations[PATCHES_LAYER])
         best = prediction.top(1)[0]

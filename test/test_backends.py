@@ -19,6 +19,7 @@ from cnn_perception.backends.half import half_module, round_kernels
 from cnn_perception.backends.tapping import TRACING, Tracing
 from cnn_perception.classifier import Classifier, COMPARED, compared, softmax
 from cnn_perception.devices import resolve_precision
+from cnn_perception.explain import GradCam
 from cnn_perception.preprocess import plain
 from cnn_perception.processor import adds_bytes_in_16_bits, physical_cores
 import numpy as np
@@ -114,6 +115,16 @@ def test_answers_are_those_of_the_reference(reference, pictures, backend, precis
         error = np.abs(tapped.activations[name] - right.activations[name])
         assert error.max() <= scale * (1e-4 if precision == 'float32' else 0.5)
         assert error.mean() <= scale * (1e-5 if precision == 'float32' else 0.02)
+    true, ours = GradCam(torch_float32), GradCam(classifier)
+    for index in (None, 3) if backend != 'compile' else (None,):
+        [prediction] = classifier.predict(pictures[:1], ours.taps_for(index))
+        heat = ours.explain(prediction, index)
+        if index is None:
+            index = int(prediction.scores.argmax())
+        difference = np.abs(heat - true.map(
+            torch_float32.predict(pictures[:1], true.taps)[0].activations, index))
+        assert difference.max() <= (1e-3 if precision == 'float32' else 0.4)
+        assert difference.mean() <= (1e-4 if precision == 'float32' else 0.05)
 
 
 def test_int8_reports_its_agreement(pictures):

@@ -4,9 +4,11 @@ from cnn_perception import architectures, photographs
 from cnn_perception.backends.tapping import tap
 from cnn_perception.classifier import Classifier
 from cnn_perception.explain import (
-    dense_head, field_of, first_convolution, GradCam, layer_shapes, NetworkLayers, resolve_layers,
-    TopPatches)
-from cnn_perception.explain.dense_head import backwards, compact, DenseHead
+    dense_products, field_of, first_convolution, GradCam, layer_shapes, NetworkLayers,
+    resolve_layers, TopPatches)
+from cnn_perception.explain.dense_head import DenseHead, Step
+from cnn_perception.explain.dense_products import backwards, compact
+from cnn_perception.explain.derivatives import derivative, DERIVATIVES
 from cnn_perception.preprocess import Preprocessing, Preprocessor
 import numpy as np
 import pytest
@@ -14,10 +16,13 @@ import torch
 from torch import nn
 
 NETWORKS = ('resnet18', 'googlenet', 'alexnet', 'vgg16', 'densenet121', 'mobilenet_v3_small',
-            'squeezenet1_1', 'convnext_tiny', 'timm/convnext_atto', 'timm/mobilenetv3_small_050')
-# Layers between the fully-connected ones.
+            'squeezenet1_1', 'convnext_tiny', 'timm/convnext_atto', 'timm/mobilenetv3_small_050',
+            'timm/mobilenetv4_conv_small_035', 'timm/lcnet_050', 'timm/ghostnet_050')
+# Layers between the fully-connected ones, which may be convolutions behind the pooling.
 DENSE = {'alexnet': ('classifier.1', 'classifier.4'), 'vgg16': ('classifier.0', 'classifier.3'),
-         'mobilenet_v3_small': ('classifier.0',)}
+         'mobilenet_v3_small': ('classifier.0',), 'timm/mobilenetv3_small_050': ('norm_head',),
+         'timm/mobilenetv4_conv_small_035': ('conv_head',), 'timm/lcnet_050': ('norm_head',),
+         'timm/ghostnet_050': ('conv_head',)}
 
 
 @pytest.fixture(scope='module')
@@ -103,13 +108,60 @@ def test_maps_equal_full_autograd(name):
     np.testing.assert_allclose(cam.map(one, 3), expected[0], atol=atol)
 
 
+@pytest.mark.parametrize(('name', 'alone'), [
+    ('mobilenet_v3_small', True), ('lenet5', True), ('timm/mobilenetv4_conv_small_035', True),
+    # Of these layers only the rows that count are read, which has to be done outside.
+    ('alexnet', False), ('resnet18', False)])
+def test_the_network_gives_the_map_itself_where_that_is_cheaper(name, alone):
+    torch.manual_seed(0)
+    classifier = Classifier(name, 'none', 'cpu', backend='torch')
+    frames = [photographs.photograph(name) for name in ('cat', 'coffee')]
+    # As it is created, MobileNetV3 gives nearly nothing, and the same for everything.
+    module = classifier.network.module
+    for part in module.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.momentum = 1.0
+    if name == 'mobilenet_v3_small':
+        module.train()
+        classifier.predict(frames)
+        module.eval()
+    cam = GradCam(classifier)
+    known = classifier.predict(frames, cam.taps)
+    highest = []
+    for index in (None, 3):
+        taps = cam.taps_for(index)
+        assert (taps != cam.taps) == alone
+        for answer, prediction in zip(known, classifier.predict(frames, taps)):
+            assert list(prediction.activations) == list(taps)
+            chosen = int(answer.scores.argmax()) if index is None else index
+            expected = cam.map(answer.activations, chosen)
+            highest.append(expected.max())
+            np.testing.assert_allclose(cam.explain(prediction, index), expected, atol=1e-4)
+            # With the taps for any class it is the same.
+            np.testing.assert_array_equal(cam.explain(answer, index), expected)
+    assert 1.0 in highest
+    if alone:
+        # Of another class than that which was tapped for nothing is known.
+        with pytest.raises(ValueError, match='is missing: tap all of'):
+            cam.explain(prediction, 4)
+        with pytest.raises(ValueError, match='there is no class 10'):
+            cam.taps_for(len(classifier.labels))
+
+
+def test_no_layer_is_replaced_by_an_output(lite0):
+    with pytest.raises(ValueError, match="'bn2' is a layer"):
+        lite0.backend.add_output('bn2', nn.Module())
+
+
 def test_fully_connected_layers_by_hand():
     """2 inputs, 3 neurons of which a ReLU lets 1 and 3 pass, 2 classes."""
     first, last = nn.Linear(2, 3), nn.Linear(3, 2)
     with torch.no_grad():
         first.weight.copy_(torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
         last.weight.copy_(torch.tensor([[10.0, 20.0, 30.0], [1.0, 1.0, 1.0]]))
-    head = DenseHead(None, ((first, ''), (nn.ReLU(inplace=True), 'first')))
+    head = DenseHead(None, (
+        Step(first.weight, first.bias),
+        Step(part=nn.ReLU(inplace=True), name='first', shape=(3,))))
     values = {'first': torch.tensor([[0.5, -1.0, 2.0]])}
     # Class 0: 10 * (1, 2) + 30 * (5, 6); class 1: (1, 2) + (5, 6).
     assert head.gradient(last.weight[:1], values).tolist() == [[160.0, 200.0]]
@@ -119,10 +171,34 @@ def test_fully_connected_layers_by_hand():
     assert values['first'].tolist() == [[0.5, -1.0, 2.0]]
 
 
+@pytest.mark.parametrize('part', [
+    nn.BatchNorm1d(9), nn.BatchNorm1d(9, affine=False), nn.ELU(0.7), nn.GELU(), nn.GELU('tanh'),
+    nn.Hardsigmoid(), nn.Hardswish(), nn.Identity(), nn.LeakyReLU(0.1), nn.ReLU(), nn.ReLU6(),
+    nn.Sigmoid(), nn.SiLU(), nn.Tanh()], ids=str)
+def test_derivatives_equal_autograd(part):
+    part = part.eval()
+    if isinstance(part, nn.BatchNorm1d):
+        part.running_mean.copy_(torch.linspace(-1, 1, 9))
+        part.running_var.copy_(torch.linspace(0.5, 2, 9))
+    given = torch.linspace(-7.1, 7.3, 90).reshape(10, 9).requires_grad_(True)
+    expected, = torch.autograd.grad(part(given).sum(), given)
+    ours = derivative(part, given.detach())
+    torch.testing.assert_close(ours.float(), expected, atol=1e-6, rtol=1e-5)
+    np.testing.assert_allclose(derivative(part, given.detach().numpy()), expected, atol=1e-6,
+                               rtol=1e-5)
+
+
+def test_every_derivative_has_its_test():
+    [tested] = test_derivatives_equal_autograd.pytestmark
+    kinds = {type(part).__name__ for part in tested.args[1]}
+    # Like those of 1d; the last one is the whole of a head above.
+    assert {*DERIVATIVES} - kinds == {'BatchNorm2d', 'BatchNormAct2d'}
+
+
 @pytest.mark.parametrize('small', [0, 1000])
 @pytest.mark.parametrize('active', [0, 1, 10, 40])
 def test_rows_that_count_are_all_that_is_read(active, small, monkeypatch):
-    monkeypatch.setattr(dense_head, 'SMALL', small)
+    monkeypatch.setattr(dense_products, 'SMALL', small)
     weight = torch.randn(40, 7, generator=torch.Generator().manual_seed(active))
     gradient = torch.zeros(2, 40)
     gradient[:, :active] = torch.arange(1, 2 * active + 1).reshape(2, active).float()
@@ -142,7 +218,7 @@ def test_rows_that_count_are_all_that_is_read(active, small, monkeypatch):
 
 @pytest.mark.parametrize('size', [1e-20, 1.0, 1e20])
 def test_large_layers_take_gradients_of_any_size(size, monkeypatch):
-    monkeypatch.setattr(dense_head, 'SMALL', 0)
+    monkeypatch.setattr(dense_products, 'SMALL', 0)
     weight = np.array([[900.0, 1.0], [900.0, -1.0], [0.0, 1.0]], np.float32)
     gradient = np.array([[size, size, 0.0], [0.0, 0.0, 0.0]], np.float32)
     np.testing.assert_allclose(backwards(compact(weight), gradient),

@@ -6,11 +6,12 @@ from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
+from cnn_perception.backends.outputs import needed, Output, with_outputs
 from cnn_perception.backends.tapping import TappedNetwork, TRACING
 from cnn_perception.preprocess import Preprocessing, Preprocessor
 import numpy as np
 import torch
-from torch import fx, nn
+from torch import nn
 
 __all__ = ['Backend', 'CompileError', 'drop_taps', 'DTYPES', 'first_line', 'Forward', 'joined',
            'LARGEST', 'parts_of', 'PRECISIONS', 'Settings']
@@ -68,6 +69,7 @@ class Backend:
         self.module = module.eval().requires_grad_(False)
         self.preprocessor = Preprocessor(preprocessing, self.device)
         self._traced: TappedNetwork | None = None
+        self._outputs: dict[str, Output] = {}
 
     @classmethod
     def refusal(cls, settings: Settings) -> str:
@@ -87,8 +89,8 @@ class Backend:
         """
         Run what `prepare` returned, N pictures as one batch.
 
-        taps: layers whose activations are wanted too; an unknown one raises ValueError with near
-        matches.
+        taps: layers whose activations are wanted too, and names of `add_output`; an unknown one
+        raises ValueError with near matches.
         """
         raise NotImplementedError
 
@@ -107,9 +109,20 @@ class Backend:
                     self._traced = TappedNetwork(self.module)
         return self._traced
 
-    def tapped(self, taps: tuple[str, ...]) -> nn.Module | fx.GraphModule:
+    def add_output(self, name: str, output: Output) -> None:
+        """Let `forward` take a further name among its taps, which must not be a layer's."""
+        if name in self.layer_names():
+            raise ValueError(f"'{name}' is a layer, expected a name that no layer has")
+        self._outputs[name] = output
+
+    def tapped(self, taps: tuple[str, ...]) -> nn.Module:
         """Return a module (N, C, h, w) -> (logits, {tap: activation}), sharing the weights."""
-        return self.traced().derive(taps) if taps else WithoutTaps(self.module)
+        if not taps:
+            return WithoutTaps(self.module)
+        if not self._outputs.keys() & set(taps):
+            return self.traced().derive(taps)
+        return with_outputs(self.traced().derive(needed(taps, self._outputs)), taps,
+                            self._outputs)
 
 
 def first_line(error: BaseException) -> str:

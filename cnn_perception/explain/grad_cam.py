@@ -16,14 +16,16 @@ from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 
 from cnn_perception.architectures.errors import shape_text
-from cnn_perception.classifier import Classifier
+from cnn_perception.classifier import Classifier, Prediction
 from cnn_perception.processor import one_torch_thread
 from cnn_perception.resample import as_tensor
 import numpy as np
 import torch
 from torch import nn
 
-from .dense_head import DenseHead, native, tensor_of, Values
+from .activation_output import ActivationOutput, is_worthwhile
+from .dense_head import DenseHead
+from .dense_products import native, tensor_of, Values
 from .head import find_layer, split
 from .names import is_spatial, resolve_layers
 from .network_layers import NetworkLayers
@@ -45,7 +47,9 @@ class GradCam:
     has none, as a vision transformer or a linear classifier. The network's weights must not change
     afterwards.
 
-    `Classifier.predict(frames, taps=cam.taps)` gives the activations that `map` needs.
+    `Classifier.predict(frames, taps=cam.taps)` gives the activations that `map` needs, for any
+    class. With a classifier, `cam.taps_for(index)` and `cam.explain(prediction, index)` do with
+    less where the network itself can compute the map of one class, or of the best one.
     """
 
     def __init__(self, network: Classifier | nn.Module | NetworkLayers, layer: str | None = None
@@ -61,17 +65,48 @@ class GradCam:
                              'needs channels x height x width')
         self._head = split(layers, self.layer)
         self._kept: dict[int, np.ndarray] = {}
+        self._backend = layers.backend
         self._device = layers.device
         # A module that a backend keeps in half precision takes nothing else.
         self._kind = next((part.dtype for part in layers.module.parameters()
                            if part.is_floating_point()), torch.float32)
-        self._rows = native(self._head.last.weight) if self._head.last is not None else None
+        self._rows = native(self._head.last) if self._head.last is not None else None
         self._in_arrays = self._device.type == 'cpu' and self._kind == torch.float32
         self.taps = self._head.taps
         """
         Layers to tap: `layer`, those whose values go around it (mostly none), and those between
         fully-connected layers, without which these have to be run again.
         """
+
+    def taps_for(self, index: int | None = None) -> tuple[str, ...]:
+        """
+        Return what to tap for `explain`: for class `index`, None for the best of each picture.
+
+        Raises ValueError for an unknown class.
+        """
+        dense, rows = self._head.dense, self._head.last
+        if (self._backend is None or dense is None or rows is None
+                or not is_worthwhile(dense, self._head.places)):
+            return self.taps
+        check_classes([] if index is None else [index], len(rows))
+        self._backend.add_output(self._output(index), ActivationOutput(
+            self.layer, dense, rows, self._head.places, index))
+        return (self._output(index),)
+
+    def explain(self, prediction: Prediction, index: int | None = None) -> np.ndarray:
+        """
+        Return the map of an answer with the taps `taps_for(index)`, or with `taps`.
+
+        (h, w) float32 in [0, 1], as from `map`.
+        """
+        own = prediction.activations.get(self._output(index))
+        if own is not None:
+            return scaled(own[None])[0]
+        best = int(prediction.scores.argmax())
+        return self.map(prediction.activations, best if index is None else index)
+
+    def _output(self, index: int | None) -> str:
+        return f"{self.layer} for {'the best class' if index is None else f'class {index}'}"
 
     def map(self, activation: Values | Mapping[str, Values],  # noqa: A003, RUF100
             index: int) -> np.ndarray:
@@ -132,7 +167,7 @@ class GradCam:
             last = self._head.last
             if last is not None:
                 # Only the rows of the classes in question, the others would be for nothing.
-                total = (values * last.weight[list(indices)]).sum()
+                total = (values.flatten(1) * last[list(indices)]).sum()
             else:
                 check_classes(indices, values.shape[1])
                 total = values[range(len(indices)), list(indices)].sum()
@@ -148,8 +183,9 @@ class GradCam:
             return dense.gradient(behind, known, self._head.places)
         with gradients():
             maps, values = self._run(given)
-            gradient, = torch.autograd.grad(values, maps, tensor_of(dense.gradient(
-                behind, known if complete else dense.forward(values.detach()))))
+            behind = tensor_of(dense.gradient(
+                behind, known if complete else dense.forward(values.detach())))
+            gradient, = torch.autograd.grad(values, maps, behind.reshape(values.shape))
             return gradient.sum(dim=(2, 3))
 
     def _run(self, given: Mapping[str, Values]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -200,7 +236,11 @@ def check_classes(indices: Sequence[int], classes: int) -> None:
 def weighted(maps: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Weigh maps (N, C, h, w) by (N, C) and add up: (N, h, w) float32 in [0, 1]."""
     # Not a matrix product, for which NumPy's library would wake threads of its own.
-    heat = np.einsum('nchw,nc->nhw', maps, weights)
+    return scaled(np.einsum('nchw,nc->nhw', maps, weights))
+
+
+def scaled(heat: np.ndarray) -> np.ndarray:
+    """Cut off what is negative in (N, h, w) and divide by what is highest: [0, 1]."""
     # What is no number counts as 0, what is infinite as the largest.
     heat = np.fmin(np.fmax(heat, 0.0), LARGEST)
     highest = heat.max(axis=(1, 2), keepdims=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import fx, nn
 
-from .dense_head import dense_head, DenseHead
+from .dense_head import dense_head, DenseHead, weight_of
 from .names import is_spatial
 from .network_layers import NetworkLayers, reachable
 from .pooling import places_behind
@@ -19,7 +20,7 @@ PASSIVE = ('pool', 'drop', 'identity', 'flatten')
 
 AFFINE_MODULES = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.Conv2d, nn.BatchNorm2d, nn.Dropout,
                   nn.Flatten, nn.Identity, nn.Linear)
-AFFINE_OPERATIONS = ('adaptive_avg_pool2d', 'avg_pool2d', 'flatten', 'mean')
+AFFINE_OPERATIONS = ('adaptive_avg_pool2d', 'avg_pool2d', 'dropout', 'flatten', 'mean')
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,15 @@ class Head:
     What turns activations into logits.
 
     module: takes the activations of the layer and of `around`, in that order, and returns (N, F),
-    which `last` turns into logits; (N, K) logits where `last` is None. taps: the layer itself,
-    behind it `around`, those whose values go around it as a residual's input does, and what
-    `dense` needs. affine: whether all of it only adds and weighs, so that its gradient is the same
-    for every picture. dense: the fully-connected layers between `module` and `last`, if any.
-    places: how many values `module` pools each map into, 0 where it does more than that.
+    which the weights `last` (K, F) turn into logits; (N, K) logits where that is None. taps: the
+    layer itself, behind it `around`, those whose values go around it as a residual's input does,
+    and what `dense` needs. affine: whether all of it only adds and weighs, so that its gradient
+    is the same for every picture. dense: the fully-connected layers between `module` and `last`,
+    if any. places: how many values `module` pools each map into, 0 where it does more than that.
     """
 
     module: fx.GraphModule
-    last: nn.Linear | None
+    last: torch.Tensor | None
     taps: tuple[str, ...]
     around: tuple[str, ...]
     affine: bool
@@ -89,19 +90,18 @@ def split(layers: NetworkLayers, layer: str) -> Head:
         dense, places)
 
 
-def final_linear(layers: NetworkLayers) -> nn.Linear | None:
-    """Return the fully-connected layer that gives the logits, None where something else does."""
-    node = layers.logits
-    if node.op != 'call_module' or len(node.all_input_nodes) != 1:
-        return None
-    part = layers.graph_module.get_submodule(str(node.target))
-    return part if type(part) is nn.Linear else None
+def final_linear(layers: NetworkLayers) -> torch.Tensor | None:
+    """Return the weights (K, F) that give the logits, None where something else does."""
+    weights = weight_of(layers, layers.logits)
+    return weights[0] if weights is not None and weights[0].ndim == 2 else None
 
 
 def is_affine(layers: NetworkLayers, node: fx.Node) -> bool:
     """Tell whether a node, in evaluation mode, computes weighted sums of its input and no more."""
     if node.op == 'call_module':
         return type(layers.graph_module.get_submodule(str(node.target))) in AFFINE_MODULES
+    if node.op == 'get_attr' or weight_of(layers, node) is not None:
+        return True
     return getattr(node.target, '__name__', node.target) in AFFINE_OPERATIONS
 
 

@@ -29,6 +29,7 @@ class NetworkLayers:
 
     def __init__(self, network: Classifier | nn.Module, input_shape: Shape | None = None) -> None:
         """Trace the network."""
+        self.backend = network.backend if isinstance(network, Classifier) else None
         if isinstance(network, Classifier):
             preprocessing = network.network.preprocessing
             self.input_shape = input_shape or (preprocessing.channels, *preprocessing.crop)

@@ -28,7 +28,8 @@ def places_behind(layers: NetworkLayers, start: fx.Node, end: fx.Node) -> int:
     """
     Return how many values at `end`, (C * places,), each map (C, h, w) of `start` was pooled into.
 
-    Those of one map lie beside each other. 0 where more than pooling lies between the two.
+    Those of one map lie beside each other; (C, 1, 1) is one of each. 0 where more than pooling
+    lies between the two.
     """
     maps, pooled = layers.shape_of(start), layers.shape_of(end)
     node = end
@@ -36,7 +37,7 @@ def places_behind(layers: NetworkLayers, start: fx.Node, end: fx.Node) -> int:
         if len(node.all_input_nodes) != 1 or not only_pools(layers, node):
             return 0
         node = node.all_input_nodes[0]
-    if len(maps) != 3 or len(pooled) != 1 or pooled[0] % maps[0]:
+    if len(maps) != 3 or any(size != 1 for size in pooled[1:]) or pooled[0] % maps[0]:
         return 0
     return pooled[0] // maps[0]
 

@@ -28,7 +28,7 @@ import numpy as np
 __all__ = ['Drawing', 'Pictures']
 
 MOST_LATENCIES = 600
-NO_PLAN = Plan({}, '', (), ())
+NO_PLAN = Plan({}, '', None, (), ())
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ class Pictures:
             return None
         return activation_picture(
             rgb, drawing.prediction, self._layers.classifier.network,
-            self._layers.cam(plan.cam_layer), settings.cam_class, settings.cam_opacity)
+            self._layers.cam(plan.cam_layer), plan.cam_class, settings.cam_opacity)
 
     def _top_patches(self, drawing: Drawing) -> np.ndarray | None:
         settings = drawing.settings

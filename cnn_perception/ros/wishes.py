@@ -27,12 +27,13 @@ class Plan:
     """
     What pictures are drawn from.
 
-    layers: {topic: layer} to draw. cam_layer: as GradCam takes it; cam: its taps, () where there
-    is no map. taps: all layers that are needed.
+    layers: {topic: layer} to draw. cam_layer, cam_class: as GradCam takes them; cam: what it
+    taps, () where there is no map. taps: all that is needed.
     """
 
     layers: dict[str, str]
     cam_layer: str
+    cam_class: int | None
     cam: tuple[str, ...]
     taps: tuple[str, ...]
 
@@ -77,7 +78,7 @@ class Wishes:
                 return None
             # Counted from when it was due: from the frame, every jitter would skip a whole one.
             camera.last_picture = max(camera.last_picture, now - 2.0 * period) + period
-        key = (watched, settings.cam_layer, settings.patches_layer,
+        key = (watched, settings.cam_layer, settings.cam_class, settings.patches_layer,
                tuple(camera.layers().items()))
         _, before = self._current.get(camera.name, (camera, None))
         plan = self._plans.get(key) or (before.plan if before is not None else None)
@@ -106,7 +107,7 @@ class Wishes:
             self._current[camera.name] = camera, replace(wish, plan=plan)
 
     def _plan(self, wish: Wish) -> Plan:
-        watched, cam_layer, _, topics = wish.key
+        watched, cam_layer, cam_class, _, topics = wish.key
         dashboard = 'dashboard' in watched
         shown = {topic: layer for index, (topic, layer) in enumerate(topics)
                  if topic in watched or (dashboard and index < DASHBOARD_LAYERS)}
@@ -120,8 +121,9 @@ class Wishes:
             if 'top_patches' in watched:
                 taps.append(self._layers.patches_layer(wish.settings))
             if dashboard or 'cam' in watched:
-                cam = tuple(self._layers.cam(cam_layer).taps)
+                cam = self._layers.cam(cam_layer).taps_for(cam_class)
                 taps += cam
         except ValueError as error:
             self._warn(f'a debug picture cannot be made: {error}')
-        return Plan(layers, cam_layer, cam, tuple(dict.fromkeys(tap for tap in taps if tap)))
+        return Plan(layers, cam_layer, cam_class, cam,
+                    tuple(dict.fromkeys(tap for tap in taps if tap)))

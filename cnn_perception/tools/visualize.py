@@ -22,7 +22,7 @@ from typing import Any
 from cnn_perception import photographs, render
 from cnn_perception.answer_pictures import activation_picture, answer_picture
 from cnn_perception.architectures.errors import shape_text
-from cnn_perception.classifier import Classifier, Prediction
+from cnn_perception.classifier import Classifier
 from cnn_perception.explain import first_convolution, GradCam, NetworkLayers, resolve_layers
 from cnn_perception.sources import read_picture
 import cv2
@@ -118,7 +118,8 @@ def _visualize(frame: np.ndarray, classifier: Classifier, layers: NetworkLayers,
         if options.cam_layer:
             raise
         print(f'no cam.png: {error}', file=sys.stderr)
-    taps = tuple(dict.fromkeys([*names, *(cam.taps if cam else ())]))
+    index = _class_index(options.cam_class, classifier.labels)
+    taps = tuple(dict.fromkeys([*names, *(cam.taps_for(index) if cam else ())]))
     classifier.warm_up()
     start = time.perf_counter()
     classifier.predict([frame])
@@ -127,7 +128,6 @@ def _visualize(frame: np.ndarray, classifier: Classifier, layers: NetworkLayers,
 
     pictures: dict[str, np.ndarray] = {}
     network = classifier.network
-    index = _class_index(options.cam_class, prediction)
 
     def upper(rgb: np.ndarray) -> dict[str, np.ndarray]:
         drawn = {'overlay': answer_picture(rgb, prediction, network, latency)}
@@ -179,17 +179,17 @@ def _mosaics(activations: Mapping[str, np.ndarray], channels: str | Sequence[int
     return mosaics
 
 
-def _class_index(wanted: str | None, prediction: Prediction) -> int:
-    """Find a class by number or name; the best one if none is asked for."""
+def _class_index(wanted: str | None, labels: Sequence[str]) -> int | None:
+    """Find a class by number or name; None, which is the best one, if none is asked for."""
     if wanted is None:
-        return int(prediction.scores.argmax())
-    if wanted in prediction.labels:
-        return prediction.labels.index(wanted)
-    if wanted.isdecimal() and int(wanted) < len(prediction.labels):
+        return None
+    if wanted in labels:
+        return labels.index(wanted)
+    if wanted.isdecimal() and int(wanted) < len(labels):
         return int(wanted)
-    near = [label for label in prediction.labels if wanted.lower() in label.lower()][:3]
+    near = [label for label in labels if wanted.lower() in label.lower()][:3]
     raise ValueError(f"--class: got '{wanted}', expected a class name or a number from 0 to "
-                     f'{len(prediction.labels) - 1}'
+                     f'{len(labels) - 1}'
                      + (f'; near matches: {", ".join(near)}' if near else ''))
 
 

@@ -21,6 +21,7 @@ from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+DARK = np.ones((32, 32, 3), np.uint8)
 TOPICS = {'early': 'auto:0', 'middle': 'auto:1', 'late': 'auto:2'}
 
 
@@ -61,15 +62,14 @@ class Bench:
             assert time.monotonic() < deadline
             self.executor.spin_once(timeout_sec=0.05)
 
-    def show(self, name, number=1):
+    def show(self, name, frame=DARK):
         """Classify a frame of a camera as the node does; returns the taps that were run."""
         camera = self.cameras[name]
         wish = self.pictures.wish(camera)
         taps = self.pictures.taps([wish])
-        rgb = np.full((32, 32, 3), number, np.uint8)
-        [prediction] = self.layers.classifier.predict([rgb], taps)
+        [prediction] = self.layers.classifier.predict([frame], taps)
         if wish is not None:
-            self.pictures.post(Drawing(camera, wish, Header(), rgb, prediction, 0.01))
+            self.pictures.post(Drawing(camera, wish, Header(), frame, prediction, 0.01))
             self.pictures.process(self.pictures.mailbox.take())
         return taps
 
@@ -172,6 +172,35 @@ def test_only_the_last_class_activation_map_is_kept(layers):
     layers.cam('')
     gc.collect()
     assert kept() is None
+
+
+def test_another_class_is_shown_with_its_own_map_and_name(bench, layers, monkeypatch):
+    """What the network computed for one class is never shown as another's."""
+    one = bench('a')
+    one.watch('a', 'cam')
+    shown = []
+
+    def blend(rgb, heat, preprocessing, label, **options):
+        shown.append((label[0], heat))
+        return rgb
+    monkeypatch.setattr(rendering, 'heatmap_blend', blend)
+    cam = layers.cam('')
+    true = {}
+    frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    [prediction] = layers.classifier.predict([frame], cam.taps)
+    for index in range(10):
+        true[prediction.labels[index]] = cam.map(prediction.activations, index)
+    best = prediction.top(1)[0].name
+    for chosen in (None, 3, 7, None):
+        one.settings = replace(one.settings, cam_class=chosen)
+        for _ in range(3):
+            one.show('a', frame)
+        name, heat = shown[-1]
+        assert name == (best if chosen is None else prediction.labels[chosen])
+    assert {name for name, _ in shown} == {best, prediction.labels[3], prediction.labels[7]}
+    for name, heat in shown:
+        np.testing.assert_allclose(heat, true[name], atol=1e-5)
+    assert one.warnings == []
 
 
 def test_taps_of_a_camera_that_went_silent_are_not_run_for_another(bench):
