@@ -64,12 +64,15 @@ class Weight(nn.Module):
         self.register_buffer('weight', weight)
 
 
-def is_worthwhile(head: DenseHead, places: int) -> bool:
+def is_worthwhile(head: DenseHead, places: int, index: int | None) -> bool:
     """
-    Tell whether the map of such a head is better an output of the network.
+    Tell whether the map of a class, None for the best, is better an output of the network.
 
     Of large layers only the rows of active neurons are read outside it. What does more than pool
-    each map, 0 places, needs a gradient.
+    each map, 0 places, needs a gradient. Without layers in between only the best class's map is:
+    that of another is as good as free, and can be had without compiling anything.
     """
+    if not head.steps:
+        return index is None
     weights = [step.weight.numel() for step in head.steps if step.weight is not None]
     return places > 0 and max(weights, default=0) <= SMALL

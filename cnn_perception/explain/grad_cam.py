@@ -85,13 +85,19 @@ class GradCam:
         Raises ValueError for an unknown class.
         """
         dense, rows = self._head.dense, self._head.last
+        if rows is not None:
+            check_classes([] if index is None else [index], len(rows))
         if (self._backend is None or dense is None or rows is None
-                or not is_worthwhile(dense, self._head.places)):
+                or not is_worthwhile(dense, self._head.places, index)):
             return self.taps
-        check_classes([] if index is None else [index], len(rows))
         self._backend.add_output(self._output(index), ActivationOutput(
             self.layer, dense, rows, self._head.places, index))
         return (self._output(index),)
+
+    def explains(self, prediction: Prediction, index: int | None = None) -> bool:
+        """Tell whether an answer has what `explain` of this class needs."""
+        return (self._output(index) in prediction.activations
+                or all(tap in prediction.activations for tap in self.taps))
 
     def explain(self, prediction: Prediction, index: int | None = None) -> np.ndarray:
         """

@@ -33,7 +33,8 @@ class Head:
     layer itself, behind it `around`, those whose values go around it as a residual's input does,
     and what `dense` needs. affine: whether all of it only adds and weighs, so that its gradient
     is the same for every picture. dense: the fully-connected layers between `module` and `last`,
-    if any. places: how many values `module` pools each map into, 0 where it does more than that.
+    if any, and none for CAM, where the pooling comes before `last`. places: how many values
+    `module` pools each map into, 0 where it does more than that.
     """
 
     module: fx.GraphModule
@@ -75,11 +76,14 @@ def split(layers: NetworkLayers, layer: str) -> Head:
     else:
         last = None
     affine = not given and all(is_affine(layers, node) for node in computed)
-    dense = None if affine or last is None else dense_head(layers, end, computed)
-    places = 0
-    if dense is not None:
-        end = dense.entry
-        places = places_behind(layers, start, end)
+    dense, places = None, 0
+    if affine and last is not None and places_behind(layers, start, end) == 1:
+        dense, places = DenseHead(end, ()), 1
+    elif last is not None and not affine:
+        dense = dense_head(layers, end, computed)
+        if dense is not None:
+            end = dense.entry
+            places = places_behind(layers, start, end)
     wanted = sources(end)
     for node in layers.graph_module.graph.nodes:
         if node in computed and node in wanted:

@@ -28,7 +28,7 @@ import numpy as np
 __all__ = ['Drawing', 'Pictures']
 
 MOST_LATENCIES = 600
-NO_PLAN = Plan({}, '', None, (), ())
+NO_PLAN = Plan({}, '', (), ())
 
 
 @dataclass(frozen=True)
@@ -146,12 +146,16 @@ class Pictures:
             return None
 
     def _cam(self, drawing: Drawing, rgb: np.ndarray) -> np.ndarray | None:
-        plan, settings = drawing.plan, drawing.settings
-        if not plan.cam or not drawing.has(plan.cam):
-            return None
+        settings = drawing.settings
+        if not drawing.plan.cam or not self._explained(drawing):
+            return None  # as yet: for other classes or layers it may be
         return activation_picture(
             rgb, drawing.prediction, self._layers.classifier.network,
-            self._layers.cam(plan.cam_layer), plan.cam_class, settings.cam_opacity)
+            self._layers.cam(drawing.plan.cam_layer), settings.cam_class, settings.cam_opacity)
+
+    def _explained(self, drawing: Drawing) -> bool:
+        return not drawing.plan.cam or self._layers.cam(drawing.plan.cam_layer).explains(
+            drawing.prediction, drawing.settings.cam_class)
 
     def _top_patches(self, drawing: Drawing) -> np.ndarray | None:
         settings = drawing.settings
@@ -169,9 +173,9 @@ class Pictures:
         return kept[1].picture()
 
     def _dashboard(self, drawing: Drawing, made: dict[str, np.ndarray]) -> np.ndarray | None:
-        taps = drawing.plan.taps
+        whole = drawing.has(drawing.plan.taps) and self._explained(drawing)
         if drawing.wish.plan is None or (
-                not drawing.has(taps) and self._prepared.pending(self._wishes.taps())):
+                not whole and not self._prepared.failed(self._wishes.taps())):
             return None  # in a moment; a picture that says that there are none would be wrong
         mosaics = [self._mosaic(drawing, layer, largest=rendering.MOSAIC_SIZE,
                                 count=min(drawing.settings.count, rendering.MOSAIC_COUNT),

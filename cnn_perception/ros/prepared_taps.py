@@ -40,9 +40,9 @@ class PreparedTaps:
                    key=lambda ready: (len(wanted & set(ready)), -len(ready)))
         return best if wanted & set(best) else ()
 
-    def pending(self, taps: tuple[str, ...]) -> bool:
-        """Tell whether these are yet to be prepared."""
-        return bool(taps) and taps not in self._ready and taps not in self._failed
+    def failed(self, taps: tuple[str, ...]) -> bool:
+        """Tell whether these could not be prepared, and never will be."""
+        return taps in self._failed
 
     def prepare(self, taps: tuple[str, ...]) -> None:
         """Compile the network with these taps and warm it up, once; give up the oldest."""

@@ -27,13 +27,12 @@ class Plan:
     """
     What pictures are drawn from.
 
-    layers: {topic: layer} to draw. cam_layer, cam_class: as GradCam takes them; cam: what it
-    taps, () where there is no map. taps: all that is needed.
+    layers: {topic: layer} to draw. cam_layer: as GradCam takes it; cam: what it taps, () where
+    there is no map. taps: all that is needed.
     """
 
     layers: dict[str, str]
     cam_layer: str
-    cam_class: int | None
     cam: tuple[str, ...]
     taps: tuple[str, ...]
 
@@ -125,5 +124,4 @@ class Wishes:
                 taps += cam
         except ValueError as error:
             self._warn(f'a debug picture cannot be made: {error}')
-        return Plan(layers, cam_layer, cam_class, cam,
-                    tuple(dict.fromkeys(tap for tap in taps if tap)))
+        return Plan(layers, cam_layer, cam, tuple(dict.fromkeys(tap for tap in taps if tap)))

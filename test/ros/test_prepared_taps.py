@@ -16,10 +16,10 @@ def test_the_oldest_are_given_up(classifier):
     sets = [(name,) for name in classifier.layer_names()[:MOST + 1]]
     for taps in sets[:MOST]:
         assert prepared.usable(taps) == ()
-        assert prepared.pending(taps)
+        assert not prepared.failed(taps)
         prepared.prepare(taps)
         assert prepared.usable(taps) == taps
-        assert not prepared.pending(taps)
+        assert not prepared.failed(taps)
     # Used again, so that the other one is the oldest.
     prepared.prepare(sets[0])
     prepared.prepare(sets[MOST])
@@ -34,7 +34,7 @@ def test_what_cannot_be_shown_is_said_once(classifier):
     for _ in range(2):
         prepared.prepare(('conv9',))
         assert prepared.usable(('conv9',)) == ()
-        assert not prepared.pending(('conv9',))
+        assert prepared.failed(('conv9',))
     [warning] = warnings
     assert 'layers conv9 cannot be shown' in warning
     assert 'near matches: conv' in warning
@@ -43,7 +43,7 @@ def test_what_cannot_be_shown_is_said_once(classifier):
 def test_what_is_seen_goes_on_while_something_else_is_prepared(classifier):
     prepared = PreparedTaps(classifier, print)
     assert prepared.usable(()) == ()
-    assert not prepared.pending(())
+    assert not prepared.failed(())
     prepared.prepare(('conv1', 'conv2', 'fc1'))
     # A viewer left: what is there has all that is wanted.
     assert prepared.usable(('conv1', 'fc1')) == ('conv1', 'conv2', 'fc1')
