@@ -73,7 +73,7 @@ def efficientnet() -> None:
         [prediction] = classifier.predict([frame], taps)
         patches.update(frame, prediction.activations[PATCHES_LAYER])
         best = prediction.top(1)[0]
-        heat = cam.map(prediction.activations, best.index)
+        heat = cam.explain(prediction)
         label = best.name, best.score
         if name in SHOWN:
             small = resized(frame, 290)

@@ -256,6 +256,14 @@ def test_openvino_hands_single_shapes_that_it_cannot_compile_to_torch(monkeypatc
     assert caplog.text.count('no kernel') == 1
 
 
+def test_networks_with_convolutions_of_three_axes_run():
+    classifier = Classifier('timm/lambda_resnet26t', 'none', 'cpu', backend='torch')
+    weight = classifier.backend.module.get_parameter('stem.conv1.conv.weight')
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    [prediction] = classifier.predict([np.zeros((64, 64, 3), np.uint8)])
+    assert np.isfinite(prediction.scores).all()
+
+
 def test_kernels_keep_their_sum():
     torch.manual_seed(0)
     weights = torch.randn(16, 1, 3, 3) + 0.3

@@ -394,7 +394,8 @@ def test_auto_picks_an_early_a_middle_and_a_late_layer(name, expected):
 
 
 @pytest.mark.parametrize('name', ['alexnet', 'densenet121', 'mobilenet_v3_small', 'inception_v3',
-                                  'convnext_tiny', 'shufflenet_v2_x0_5', 'timm/resnetv2_50'])
+                                  'convnext_tiny', 'shufflenet_v2_x0_5', 'timm/resnetv2_50',
+                                  'timm/edgenext_xx_small'])
 def test_auto_goes_from_fine_to_coarse(name):
     module = architectures.create(name).eval()
     layers = NetworkLayers(module, architectures.input_shape(name, module))

@@ -18,8 +18,8 @@ import threading
 import time
 
 from cnn_perception.backends.base import (
-    Backend, CompileError, drop_taps, DTYPES, first_line, Forward, joined, LARGEST, parts_of,
-    Settings)
+    Backend, channels_last, CompileError, drop_taps, DTYPES, first_line, Forward, joined,
+    LARGEST, parts_of, Settings)
 from cnn_perception.backends.cuda_graphs import Function, PinnedOutputs, Recorded, Staging
 from cnn_perception.backends.folding import folded
 from cnn_perception.backends.half import half_module
@@ -128,7 +128,7 @@ class CudaBackend(Backend):
         return run
 
     def _placed(self, module: nn.Module, settings: Settings) -> nn.Module:
-        return self.converted(module).to(settings.device).to(memory_format=torch.channels_last)
+        return channels_last(self.converted(module).to(settings.device))
 
     def _run(self, batch: torch.Tensor, taps: tuple[str, ...]) -> Forward:
         network, pinned = self._network(batch.shape[0], taps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import threading
 
-from cnn_perception.backends.base import Backend, DTYPES, Forward, Settings
+from cnn_perception.backends.base import Backend, channels_last, DTYPES, Forward, Settings
 from cnn_perception.backends.half import half_module, whole_precision
 from cnn_perception.backends.selection import register
 from cnn_perception.backends.tapping import TRACING
@@ -36,7 +36,7 @@ class TorchBackend(Backend):
         # Others read the float32 weights; only a change of type needs weights of its own.
         if settings.precision != 'float32':
             module = half_module(module, DTYPES[settings.precision])
-        own = module.to(settings.device).to(memory_format=torch.channels_last)
+        own = channels_last(module.to(settings.device))
         super().__init__(own, preprocessing, settings)
         self._tapped: dict[tuple[str, ...], nn.Module] = {}
         if settings.device.type == 'cpu':

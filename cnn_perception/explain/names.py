@@ -14,6 +14,8 @@ __all__ = ['AUTO', 'is_spatial', 'maps_of', 'resolve_layers']
 
 AUTO = 'auto'
 MOST_AXES = 3
+# Operations that give matrices of how much everything has to do with everything.
+PRODUCTS = ('baddbmm', 'bmm', 'matmul', 'softmax')
 
 Shape = tuple[int, ...]
 
@@ -97,11 +99,13 @@ def automatic(shapes: Mapping[str, Shape]) -> list[str]:
 def maps_of(shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     """Return the layers with rows and columns, which only become fewer on the way."""
     first = next((shape for shape in shapes.values() if is_spatial(shape, shape)), (0, 1, 1))
+    # Attention has rows and columns too, one for each token or each channel.
+    attention = {shape for name, shape in shapes.items()
+                 if name.rpartition('.')[2].rstrip('_0123456789') in PRODUCTS}
     maps: dict[str, Shape] = {}
     fewest = math.inf
     for name, shape in shapes.items():
-        # Attention has rows and columns too, one for each token: more than the maps before it.
-        if is_spatial(shape, first) and shape[1] * shape[2] <= fewest:
+        if is_spatial(shape, first) and shape not in attention and shape[1] * shape[2] <= fewest:
             maps[name] = shape
             fewest = shape[1] * shape[2]
     return maps
