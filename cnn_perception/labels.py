@@ -14,8 +14,8 @@ __all__ = ['imagenet_names', 'load_labels', 'make_unique', 'numbered']
 
 def imagenet_names() -> tuple[str, ...]:
     """Return the 1000 class names of ImageNet-1k, in the order of the networks' outputs."""
-    from torchvision.models import ResNet18_Weights  # slow to import, and not always needed
-    return make_unique(ResNet18_Weights.IMAGENET1K_V1.meta['categories'])
+    from cnn_perception.quick_imports import torchvision  # still slow, and not always needed
+    return make_unique(torchvision.models.ResNet18_Weights.IMAGENET1K_V1.meta['categories'])
 
 
 def numbered(count: int) -> tuple[str, ...]:

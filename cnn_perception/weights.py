@@ -10,6 +10,7 @@ from typing import Any
 from urllib.error import URLError
 
 from cnn_perception import architectures, checkpoints, labels, preprocess
+from cnn_perception.quick_imports import import_quickly, torchvision
 import torch
 from torch import nn
 
@@ -108,7 +109,6 @@ def from_wheel() -> tuple[nn.Module, str, Any]:
 
 def from_torchvision(architecture: str, weights: str) -> tuple[nn.Module, str, Any]:
     """Load torchvision's weights, from its cache or over the network."""
-    import torchvision.models
     choices = torchvision.models.get_model_weights(architecture)
     name = weights.rpartition('.')[2]
     if name == 'default':
@@ -133,7 +133,6 @@ def from_torchvision(architecture: str, weights: str) -> tuple[nn.Module, str, A
 
 def from_timm(architecture: str, weights: str) -> tuple[nn.Module, str, Any]:
     """Load a timm network's pretrained weights, from its cache or over the network."""
-    import timm
     if weights != 'default':
         raise ValueError(f"weights are '{weights}', but timm networks take 'default', a file or "
                          "'none'; name the variant in the architecture (timm/NAME.TAG)")
@@ -141,7 +140,7 @@ def from_timm(architecture: str, weights: str) -> tuple[nn.Module, str, Any]:
     if architecture == DEFAULT_ARCHITECTURE:
         name = 'tf_efficientnet_lite0'
     try:
-        module = timm.create_model(name, pretrained=True)
+        module = import_quickly('timm').create_model(name, pretrained=True)
     except Exception as error:  # the hub's client raises many unrelated classes
         raise ValueError(
             f"pretrained weights of '{architecture}' could not be had: "
@@ -160,7 +159,6 @@ def preprocessing_for(architecture: str, module: nn.Module,
     """Return the preprocessing of these weights, else of the network's published ones."""
     source = architectures.source(architecture)
     if source == 'torchvision':
-        import torchvision.models
         if entry is None:
             entry = torchvision.models.get_model_weights(architecture).DEFAULT
         return preprocess.from_torchvision(entry)

@@ -17,9 +17,9 @@ import statistics
 import time
 from typing import Any
 
+from cnn_perception.quick_imports import torchvision
 import torch
 from torch import nn
-import torchvision
 
 from .errors import ArchitectureError, did_you_mean, shape_text, shown
 from .layer_table import describe

@@ -14,8 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from cnn_perception.quick_imports import import_quickly, torchvision
 from torch import nn
-import torchvision
 
 from .errors import ArchitectureError, did_you_mean, shown
 from .variation import Variation
@@ -193,8 +193,7 @@ def _torchvision_network(name: str, classes: int | None) -> nn.Module:
 
 def _timm() -> ModuleType:
     try:
-        import timm
+        return import_quickly('timm')
     except ImportError as error:
         raise ArchitectureError(f'this network needs timm, which cannot be imported ({error}): '
                                 'pip install timm') from error
-    return timm

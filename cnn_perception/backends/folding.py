@@ -9,6 +9,7 @@ can hold. Its kernels are then not launched at all: 53 of them in ResNet-50.
 from __future__ import annotations
 
 import copy
+import sys
 
 from cnn_perception.backends.tapping import TappedNetwork
 from torch import fx, nn
@@ -78,8 +79,7 @@ def foldable() -> tuple[type[nn.Module], ...]:
     Of timm's, convolutions that pad their input first, and normalisations with an activation
     behind them; others compute their weights from something else.
     """
-    try:
-        from timm.layers import BatchNormAct2d, Conv2dSame
-    except ImportError:
-        return (nn.Conv2d, nn.BatchNorm2d)
+    if 'timm' not in sys.modules:
+        return (nn.Conv2d, nn.BatchNorm2d)  # nobody has made a network of it
+    from timm.layers import BatchNormAct2d, Conv2dSame
     return (nn.Conv2d, nn.BatchNorm2d, Conv2dSame, BatchNormAct2d)

@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 import contextlib
 import difflib
+import sys
 import threading
 
+from cnn_perception.quick_imports import import_quickly
 import torch
 from torch import fx, nn
-from torchvision.models.feature_extraction import NodePathTracer
 
 __all__ = ['TappedNetwork', 'TRACING', 'tap']
+
+feature_extraction = import_quickly('torchvision.models.feature_extraction')
 
 
 class Tracing:
@@ -81,7 +84,7 @@ class TappedNetwork:
 
     def __init__(self, module: nn.Module) -> None:
         """Trace a module in evaluation mode; ValueError where its control flow forbids it."""
-        tracer = NodePathTracer(**tracing_options())
+        tracer = feature_extraction.NodePathTracer(**tracing_options())
         try:
             with TRACING.alone():
                 self._graph = tracer.trace(module.eval())
@@ -126,10 +129,9 @@ def tap(module: nn.Module, taps: Sequence[str]) -> fx.GraphModule:
 
 def tracing_options() -> dict[str, list | tuple]:
     """Modules and functions of timm that decide on sizes and so must not be traced into."""
-    try:
-        from timm.models._features_fx import get_notrace_functions, get_notrace_modules
-    except ImportError:
-        return {}
+    if 'timm' not in sys.modules:
+        return {}  # nobody has made a network of it
+    from timm.models._features_fx import get_notrace_functions, get_notrace_modules
     functions = tuple(function for function in get_notrace_functions() if callable(function))
     return {'leaf_modules': [*default_leaves(), *get_notrace_modules()],
             'autowrap_functions': functions}

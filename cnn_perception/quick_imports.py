@@ -1,0 +1,83 @@
+"""
+torchvision and timm, imported without the compiler that torch would load for them.
+
+torchvision asks that compiler a question when it is used on a GPU, and timm tells it to leave an
+iterator alone. Loading it for that takes as long as everything else of torch, a quarter of the
+time from the start of a node to its first answer. Whatever needs it later loads it then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+import contextlib
+import functools
+import importlib
+import sys
+from types import FunctionType, ModuleType
+from typing import Any
+
+import torch
+
+__all__ = ['import_quickly', 'torchvision']
+
+COMPILER = 'torch._dynamo'
+ASKED = f'{COMPILER}.utils'
+DISABLE = torch.compiler.disable
+
+
+class Later(ModuleType):
+    """Stands for the compiler's module that is asked; anything else of it loads the real one."""
+
+    @staticmethod
+    def is_compile_supported(device_type: str) -> bool:
+        """Answer torchvision's question when it is asked, not when it is imported."""
+        return bool(importlib.import_module(ASKED).is_compile_supported(device_type))
+
+    def __getattr__(self, name: str) -> Any:
+        """Load the real module for what only that has."""
+        if name.startswith('__'):
+            raise AttributeError(name)
+        if sys.modules.get(ASKED) is self:
+            del sys.modules[ASKED]
+        return getattr(importlib.import_module(ASKED), name)
+
+
+def disabled_later(fn: Any = None, *arguments: Any, **options: Any) -> Any:
+    """Do what `torch.compiler.disable` does, at the first call of what it is applied to."""
+    if not isinstance(fn, FunctionType):
+        return DISABLE(fn, *arguments, **options)
+
+    @functools.cache
+    def real() -> Callable:
+        return DISABLE(fn, *arguments, **options)
+
+    @functools.wraps(fn)
+    def run(*given: Any, **named: Any) -> Any:
+        return real()(*given, **named)
+    return run
+
+
+@contextlib.contextmanager
+def without_compiler() -> Iterator[None]:
+    """Keep the compiler from being loaded, unless it is loaded already."""
+    if COMPILER in sys.modules:
+        yield
+        return
+    later = Later(ASKED)
+    sys.modules[ASKED] = later
+    setattr(torch.compiler, 'disable', disabled_later)  # noqa: B010 - of another signature
+    try:
+        yield
+    finally:
+        torch.compiler.disable = DISABLE
+        if sys.modules.get(ASKED) is later:
+            del sys.modules[ASKED]
+
+
+def import_quickly(name: str) -> ModuleType:
+    """Import `torchvision` or `timm`; ImportError where it is missing."""
+    with without_compiler():
+        return importlib.import_module(name)
+
+
+torchvision = import_quickly('torchvision')

@@ -1,0 +1,68 @@
+"""What is imported for a start, and that what was left out works when it is needed."""
+
+import subprocess
+import sys
+
+import pytest
+
+COMMON = """
+import sys
+import numpy as np
+from cnn_perception.classifier import Classifier
+from cnn_perception.explain import GradCam
+"""
+CASES = {
+    # All that a node with a viewer does, of the three sources of networks.
+    'the compiler is not loaded': """
+import cnn_perception.ros.classifier_node
+for name in ('lenet5', 'resnet18', 'efficientnet_lite0'):
+    classifier = Classifier(name, 'none', 'cpu')
+    classifier.predict([np.zeros((32, 32, 3), np.uint8)], GradCam(classifier).taps_for())
+assert {'torchvision', 'timm'} <= sys.modules.keys()
+assert 'torch._dynamo' not in sys.modules
+""",
+    'timm is not loaded for others': """
+classifier = Classifier('resnet18', 'none', 'cpu')
+GradCam(classifier)
+assert 'timm' not in sys.modules
+""",
+    'torchvision gets its answer': """
+import torch, torchvision
+boxes = torch.tensor([[0.0, 0.0, 0.0, 4.0, 4.0]])
+mean = torchvision.ops.roi_align(torch.ones(1, 1, 8, 8), boxes, 2)
+assert mean.tolist() == [[[[1.0, 1.0], [1.0, 1.0]]]]
+from cnn_perception.quick_imports import Later
+import torch._dynamo.utils as real
+assert Later.is_compile_supported('cpu') == bool(real.is_compile_supported('cpu'))
+assert not isinstance(real, Later)
+""",
+    'the compiler works afterwards': """
+import timm, torch
+assert torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1)).tolist() == [2.0]
+""",
+    'what is disabled for the compiler runs': """
+import torch
+from cnn_perception import quick_imports
+def double(x):
+    'Twice.'
+    return 2 * x
+with quick_imports.without_compiler():
+    later = torch.compiler.disable(double)
+    assert torch.compiler.disable is not quick_imports.DISABLE
+    asked = sys.modules['torch._dynamo.utils']
+    assert isinstance(asked, quick_imports.Later)
+    # What else is asked for is the real thing's.
+    assert callable(asked.counters.clear)
+    assert sys.modules['torch._dynamo.utils'] is not asked
+assert torch.compiler.disable is quick_imports.DISABLE
+assert (later(3), later.__name__, later.__doc__) == (6, 'double', 'Twice.')
+assert torch.compile(lambda x: later(x) + 1, backend='eager')(torch.ones(1)).tolist() == [3.0]
+""",
+}
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_imports(case):
+    done = subprocess.run([sys.executable, '-c', COMMON + CASES[case]], check=False,
+                          capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
