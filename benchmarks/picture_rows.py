@@ -12,7 +12,8 @@ from processes import Row
 __all__ = ['class_activation', 'mosaic']
 
 # Of the default, of one ReLU network, and of those that do the most behind the last convolution.
-NETWORKS = ('efficientnet_lite0', 'resnet18', 'mobilenet_v3_small', 'vgg16', 'alexnet')
+NETWORKS = ('efficientnet_lite0', 'resnet18', 'mobilenet_v3_small', 'timm/mobilenetv4_conv_small',
+            'vgg16', 'alexnet')
 
 
 def mosaic(rounds: int) -> list[Row]:

@@ -208,7 +208,7 @@ def test_every_argument_with_choices_names_them(arguments):
         'rviz': ['true', 'false'], 'respawn': ['true', 'false'],
         'autostart': ['', 'true', 'false'], 'image_transport': ['', 'raw', 'compressed'],
         'backend': ['', 'auto', 'compile', 'cuda', 'openvino', 'tensorrt', 'torch'],
-        'precision': ['', 'float32', 'float16', 'bfloat16', 'int8'],
+        'precision': ['', 'auto', 'float32', 'float16', 'bfloat16', 'int8'],
         'log_level': ['debug', 'info', 'warn', 'error', 'fatal'],
         **({'camera': ['image_source', *DRIVERS]} if 'camera' in arguments else {})}
 
