@@ -379,6 +379,21 @@ def test_shapes_are_those_of_the_activations(name):
         layer: shapes[layer] for layer in taps}
 
 
+class Masked(nn.Module):
+    """An argument that is mostly left out, which a trace takes for given."""
+
+    def forward(self, x, mask=None):
+        if mask is not None:
+            x = x * mask.view(1)
+        return x.mean((2, 3))
+
+
+def test_what_a_trace_has_lost_is_said():
+    with pytest.raises(ValueError, match='layers of Masked cannot be tapped, because what was '
+                       "traced of its forward pass does not run: 'NoneType' object"):
+        layer_shapes(Masked())
+
+
 @pytest.mark.parametrize(('name', 'expected'), [
     ('resnet18', ['relu', 'layer2.1.relu_1', 'layer4.1.relu_1']),
     ('vgg16', ['features.3', 'features.15', 'features.29']),

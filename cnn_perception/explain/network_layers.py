@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+from cnn_perception.backends.base import first_line
 from cnn_perception.backends.tapping import TappedNetwork
 from cnn_perception.classifier import Classifier
 import numpy as np
@@ -60,12 +61,16 @@ class NetworkLayers:
         Shape of each layer's output without the batch, in the order of the forward pass.
 
         (C, h, w) or (F,), (L, F) for tokens. Layers that give no tensor are left out, and those
-        that give the same for every picture.
+        that give the same for every picture. Raises ValueError where what was traced does not run.
         """
         recorder = ShapeRecorder(self.graph_module, {
             node: name for node, name in self.names_of.items() if node in self.behind_input})
-        with torch.inference_mode():
-            recorder.run(torch.zeros((1, *self.input_shape), device=self.device))
+        try:
+            with torch.inference_mode():
+                recorder.run(torch.zeros((1, *self.input_shape), device=self.device))
+        except Exception as error:  # what a trace has lost, somebody's network misses in its way
+            raise ValueError(f'layers of {self.title} cannot be tapped, because what was traced '
+                             f'of its forward pass does not run: {first_line(error)}') from error
         return {name: recorder.shapes[name] for name in self.names if name in recorder.shapes}
 
     @cached_property
