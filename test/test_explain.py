@@ -328,7 +328,8 @@ def test_with_global_pooling_and_one_layer_it_is_cam():
     assert np.isfinite(cam.map(np.full((4, 6, 6), np.nan, np.float32), 2)).all()
 
 
-@pytest.mark.parametrize('name', ['linear', 'two_layer', 'vit_b_16', 'timm/vit_tiny_patch16_224'])
+@pytest.mark.parametrize('name', ['linear', 'two_layer', 'vit_b_16', 'timm/vit_tiny_patch16_224',
+                                  'timm/hieradet_small'])
 def test_networks_without_rows_and_columns_say_so(name):
     module = architectures.create(name).eval()
     with pytest.raises(ValueError, match='no layer with rows and columns'):

@@ -16,6 +16,8 @@ __all__ = ['Head', 'find_layer', 'split']
 
 # What these give is what they were given, or less of it.
 PASSIVE = ('pool', 'drop', 'identity', 'flatten')
+# So many layers are more than a classifier.
+MANY = 20
 
 
 AFFINE_MODULES = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.Conv2d, nn.BatchNorm2d, nn.Dropout,
@@ -187,8 +189,14 @@ def find_layer(layers: NetworkLayers) -> str:
         behind = between(node, layers.logits)
         if layers.logits not in behind or frontier(behind, node, layers)[1]:
             continue
+        shapes = [layers.shape_of(later) for later in behind]
         # Tokens, (L, F), mix all places: a map before them says nothing about the answer.
-        if any(len(layers.shape_of(later)) == 2 for later in behind):
+        if any(len(shape) == 2 for shape in shapes):
+            break
+        # Nor does one before a network that keeps its channels last, which costs all of that.
+        if len(behind) > max(MANY, len(layers.names) / 2) and any(
+                len(shape) == 3 and is_spatial((shape[2], *shape[:2]), layers.input_shape)
+                for shape in shapes):
             break
         return layers.names_of[node]
     raise ValueError(f'{layers.title} has no layer with rows and columns before its classifier, '
