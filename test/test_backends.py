@@ -12,7 +12,8 @@ from cnn_perception.backends import (
     Backend, choose, choose_precision, CompileError, names, PRECISIONS, refusal, register,
     Settings, TorchBackend)
 from cnn_perception.backends import selection
-from cnn_perception.backends.base import joined, parts_of
+from cnn_perception.backends.base import joined, parts_of, WithoutTaps
+from cnn_perception.backends.compile_backend import of_its_own
 from cnn_perception.backends.cuda_backend import by_size, CudaBackend
 from cnn_perception.backends.folding import folded
 from cnn_perception.backends.half import half_module, round_kernels
@@ -254,6 +255,18 @@ def test_openvino_hands_single_shapes_that_it_cannot_compile_to_torch(monkeypatc
             logits, _ = backend.forward(backend.prepare(frames))
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
     assert caplog.text.count('no kernel') == 1
+
+
+def test_what_is_compiled_goes_with_its_network():
+    """Compiled functions stay with the code that they were made of, as long as that lives."""
+    module = WithoutTaps(nn.Identity())
+    one, other = of_its_own(module), of_its_own(module)
+    assert one(3) == other(3) == (3, {})
+    code = weakref.ref(one.__code__)
+    assert code() is not other.__code__
+    del one
+    gc.collect()
+    assert code() is None
 
 
 def test_networks_with_convolutions_of_three_axes_run():

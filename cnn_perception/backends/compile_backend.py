@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shutil
 import threading
+from types import FunctionType
 
 from cnn_perception.backends.base import (
     CompileError, drop_taps, first_line, Forward, joined, LARGEST, parts_of, Settings)
@@ -94,10 +95,19 @@ class CompileBackend(TorchBackend):
         for limit in ('recompile_limit', 'cache_size_limit'):
             if hasattr(dynamo, limit):
                 setattr(dynamo, limit, max(MOST_SHAPES, getattr(dynamo, limit)))
-        compiled = torch.compile(module, dynamic=False)
+        compiled = torch.compile(of_its_own(module), dynamic=False)
         self.run_beside_others(compiled, batch)
         self._compiled[key] = compiled
         return compiled
+
+
+def of_its_own(module: nn.Module) -> Network:
+    """Return a function that runs a module; what is compiled of it goes when it goes."""
+    def run(batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return module(batch)
+    # torch keeps what it compiled with the code, which all modules of a class share.
+    return FunctionType(run.__code__.replace(), run.__globals__, run.__name__,
+                        closure=run.__closure__)
 
 
 def summary(error: Exception) -> str:

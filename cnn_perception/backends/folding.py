@@ -81,5 +81,8 @@ def foldable() -> tuple[type[nn.Module], ...]:
     """
     if 'timm' not in sys.modules:
         return (nn.Conv2d, nn.BatchNorm2d)  # nobody has made a network of it
-    from timm.layers import BatchNormAct2d, Conv2dSame
+    try:
+        from timm.layers import BatchNormAct2d, Conv2dSame
+    except ImportError:  # of another version
+        return (nn.Conv2d, nn.BatchNorm2d)
     return (nn.Conv2d, nn.BatchNorm2d, Conv2dSame, BatchNormAct2d)

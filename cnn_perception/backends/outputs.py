@@ -15,8 +15,8 @@ class Output(nn.Module):
     """
     A module that computes one more output of a network.
 
-    taps: layers whose activations it needs. Its own weights are float32 on the CPU, and may be
-    shared with the network.
+    taps: layers whose activations it needs, in whatever type the network computes. Its own weights
+    are float32 on the CPU, and may be shared with the network.
     """
 
     taps: tuple[str, ...] = ()
@@ -58,12 +58,12 @@ def with_outputs(tapped: nn.Module, taps: Sequence[str], outputs: Mapping[str, O
     """
     Return a module (N, C, h, w) -> (logits, {tap: values}), each tap a layer or an output.
 
-    tapped: has the layers that are `needed`; the outputs get its type and device.
+    tapped: has the layers that are `needed`; the outputs are put on its device.
     """
     like = next((parameter for parameter in tapped.parameters()
                  if parameter.is_floating_point()), torch.empty(0))
     chosen = {name: outputs[name] for name in taps if name in outputs}
-    if (like.device.type, like.dtype) != ('cpu', torch.float32):
-        chosen = {name: copy.deepcopy(output).to(like.device, like.dtype)
+    if like.device.type != 'cpu':
+        chosen = {name: copy.deepcopy(output).to(like.device)
                   for name, output in chosen.items()}
     return WithOutputs(tapped, taps, chosen).eval()

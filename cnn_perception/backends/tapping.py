@@ -131,7 +131,10 @@ def tracing_options() -> dict[str, list | tuple]:
     """Modules and functions of timm that decide on sizes and so must not be traced into."""
     if 'timm' not in sys.modules:
         return {}  # nobody has made a network of it
-    from timm.models._features_fx import get_notrace_functions, get_notrace_modules
+    try:
+        from timm.models._features_fx import get_notrace_functions, get_notrace_modules
+    except ImportError:  # of another version
+        return {}
     functions = tuple(function for function in get_notrace_functions() if callable(function))
     return {'leaf_modules': [*default_leaves(), *get_notrace_modules()],
             'autowrap_functions': functions}

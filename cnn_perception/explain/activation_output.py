@@ -25,33 +25,32 @@ class ActivationOutput(Output):
     Adds up the maps of a layer, weighted by the gradient of a class's logit, Grad-CAM without cut.
 
     layer: the one with the maps; head, places: what follows its pooling, see `DenseHead.gradient`;
-    rows: (K, G), the last layer's weights; index: of the class, None for the best one of each
-    picture. The factor 1 / (h w) of the paper is left out, as maps are scaled to 1 anyway.
+    rows: (K, G), the last layer's weights. The class is the best one of each picture. It computes
+    in float32 whatever the network does. The factor 1 / (h w) of the paper is left out, as maps
+    are scaled to 1 anyway.
     """
 
-    def __init__(self, layer: str, head: DenseHead, rows: torch.Tensor, places: int,
-                 index: int | None) -> None:
-        """Keep the weights, those of a class only where it is one."""
+    def __init__(self, layer: str, head: DenseHead, rows: torch.Tensor, places: int) -> None:
+        """Keep the weights, which are shared with the network."""
         super().__init__()
         self.taps = (layer, *head.taps)
         self._names = [step.name for step in head.steps]
-        self._best = index is None
         self.rows: torch.Tensor
-        self.register_buffer('rows', rows if index is None else rows[index:index + 1].clone())
+        self.register_buffer('rows', rows)
         self.parts = nn.ModuleList(step.part if step.part is not None else Weight(tensor_of(
             head.weight(number, places if number == 0 else 1)))
             for number, step in enumerate(head.steps))
 
     def forward(self, logits: torch.Tensor, values: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return (N, h, w) for (N, K) logits and the activations of `taps`."""
-        maps = values[self.taps[0]]
-        behind = self.rows[logits.argmax(1)] if self._best else self.rows.expand(len(maps), -1)
+        # Of the scores, as whoever names the class does: logits can differ where those do not.
+        behind = self.rows[logits.float().softmax(1).argmax(1)]  # (N, G)
         for part, name in zip(reversed(self.parts), reversed(self._names)):
             if isinstance(part, Weight):
                 behind = behind @ part.weight  # (N, F)
             else:
-                behind = behind * derivative(part, values[name].flatten(1))  # (N, H)
-        return (maps * behind[:, :, None, None]).sum(1)
+                behind = behind * derivative(part, values[name].float().flatten(1))  # (N, H)
+        return (values[self.taps[0]].float() * behind[:, :, None, None]).sum(1)
 
 
 class Weight(nn.Module):
@@ -64,15 +63,12 @@ class Weight(nn.Module):
         self.register_buffer('weight', weight)
 
 
-def is_worthwhile(head: DenseHead, places: int, index: int | None) -> bool:
+def is_worthwhile(head: DenseHead, places: int) -> bool:
     """
-    Tell whether the map of a class, None for the best, is better an output of the network.
+    Tell whether the best class's map is better an output of the network.
 
     Of large layers only the rows of active neurons are read outside it. What does more than pool
-    each map, 0 places, needs a gradient. Without layers in between only the best class's map is:
-    that of another is as good as free, and can be had without compiling anything.
+    each map, 0 places, needs a gradient.
     """
-    if not head.steps:
-        return index is None
     weights = [step.weight.numel() for step in head.steps if step.weight is not None]
     return places > 0 and max(weights, default=0) <= SMALL

@@ -12,16 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import fx, nn
 
 from .dense_products import backwards, compact, native, Values
-from .derivatives import derivative, DERIVATIVES
+from .derivatives import derivative, is_known
 from .network_layers import NetworkLayers
 
-__all__ = ['dense_head', 'DenseHead', 'Step', 'weight_of']
+__all__ = ['dense_head', 'DenseHead', 'linear_of', 'Step']
 
 PASSED_OVER = ('Dropout', 'Flatten', 'Identity', 'dropout', 'flatten')
 
@@ -121,20 +121,19 @@ def dense_head(layers: NetworkLayers, end: fx.Node, computed: set[fx.Node]) -> D
     entry, found = end, 0
     node = end
     while node in computed and len(node.users) == 1 and node.all_input_nodes:
-        source = node.all_input_nodes[0]
+        found_linear = linear_of(layers, node)
+        source = node.all_input_nodes[0] if found_linear is None else found_linear.source
         kind, shape = layers.kind_of(node), layers.shape_of(source)
-        if not is_single(layers.shape_of(node)):
+        if not is_single(layers.shape_of(node)) or not is_single(shape):
             break
-        if is_single(shape) and (weights := weight_of(layers, node)) is not None:
-            steps.append(Step(*weights))
+        if found_linear is not None:
+            steps.append(Step(found_linear.weight, found_linear.bias))
             entry, found = source, len(steps)
-        elif not is_single(shape):
-            break
-        elif kind in DERIVATIVES and kind not in PASSED_OVER and node.op == 'call_module':
-            steps.append(Step(part=layers.graph_module.get_submodule(str(node.target)),
-                              name=layers.names_of[source], shape=shape))
         elif kind not in PASSED_OVER:
-            break
+            if node.op != 'call_module' or not is_known(
+                    part := layers.graph_module.get_submodule(str(node.target))):
+                break
+            steps.append(Step(part=part, name=layers.names_of[source], shape=shape))
         node = source
     # What comes before the first linear layer belongs to the part before the entry.
     return DenseHead(entry, tuple(reversed(steps[:found]))) if found else None
@@ -145,21 +144,29 @@ def is_single(shape: tuple[int, ...]) -> bool:
     return len(shape) == 1 or (len(shape) == 3 and shape[1:] == (1, 1))
 
 
-def weight_of(layers: NetworkLayers, node: fx.Node
-              ) -> tuple[torch.Tensor, torch.Tensor | None] | None:
+class Linear(NamedTuple):
+    """What a fully-connected layer reads, and its weight (H, F) or (H, F, 1, 1) and bias (H,)."""
+
+    source: fx.Node
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+
+
+def linear_of(layers: NetworkLayers, node: fx.Node) -> Linear | None:
     """
-    Return weight and bias of a node that is a fully-connected layer, None for any other.
+    Read a node that is a fully-connected layer; None for any other.
 
     So is a convolution of 1 x 1 for maps of one place, and a function whose weights are constant.
     """
     if node.op == 'call_module':
-        part = layers.graph_module.get_submodule(str(node.target))
+        part, source = layers.graph_module.get_submodule(str(node.target)), node.all_input_nodes[0]
         if type(part) is nn.Conv2d:
             linear = (part.kernel_size == (1, 1) and part.padding == (0, 0) and part.groups == 1
-                      and is_single(layers.shape_of(node.all_input_nodes[0])))
+                      and is_single(layers.shape_of(source)))
         else:
             linear = type(part) is nn.Linear
-        return (part.get_parameter('weight'), getattr(part, 'bias', None)) if linear else None
+        return Linear(source, part.get_parameter('weight'),
+                      getattr(part, 'bias', None)) if linear else None
     if node.target is not nn.functional.linear:
         return None
     named = {**dict(zip(('input', 'weight', 'bias'), node.args)), **node.kwargs}
@@ -167,7 +174,10 @@ def weight_of(layers: NetworkLayers, node: fx.Node
     if any(isinstance(given, fx.Node) and given.op != 'get_attr' for given in constants):
         return None
     weight, bias = (attribute(layers, given) for given in constants)
-    return None if weight is None else (weight, bias)
+    entering = named['input']
+    if weight is None or not isinstance(entering, fx.Node):
+        return None
+    return Linear(entering, weight, bias)
 
 
 def attribute(layers: NetworkLayers, node: Any) -> torch.Tensor | None:

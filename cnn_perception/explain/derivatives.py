@@ -17,7 +17,7 @@ from torch import nn
 
 from .dense_products import native, tensor_of, Values
 
-__all__ = ['DERIVATIVES', 'derivative']
+__all__ = ['DERIVATIVES', 'derivative', 'is_known']
 
 
 def batch_norm(part: Any, given: torch.Tensor) -> torch.Tensor:
@@ -33,7 +33,7 @@ def batch_norm(part: Any, given: torch.Tensor) -> torch.Tensor:
 
 def gelu(part: Any, given: torch.Tensor) -> torch.Tensor:
     """Hendrycks and Gimpel 2016 (arXiv:1606.08415), exact or with the hyperbolic tangent."""
-    if part.approximate == 'tanh':
+    if getattr(part, 'approximate', 'none') == 'tanh':
         tanh = torch.tanh(math.sqrt(2 / math.pi) * (given + 0.044715 * given ** 3))
         slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * given ** 2)
         return 0.5 * (1 + tanh) + 0.5 * given * (1 - tanh ** 2) * slope
@@ -53,6 +53,7 @@ FOR_ARRAYS: dict[str, Callable[[Any], Any]] = {
     'Identity': lambda given: given == given,
     'ReLU': lambda given: ~(given <= 0),
     'ReLU6': lambda given: (given > 0) & (given < 6)}
+SOURCES = ('torch.nn.', 'timm.')
 # By name, because timm, which has the last two in one module, may not be installed.
 DERIVATIVES: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
     **dict.fromkeys(FOR_ARRAYS, lambda part, given: FOR_ARRAYS[type(part).__name__](given)),
@@ -60,11 +61,21 @@ DERIVATIVES: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
     'ELU': lambda part, given: torch.where(
         given > 0, torch.ones_like(given), part.alpha * torch.exp(given)),
     'GELU': gelu,
-    'Hardsigmoid': lambda part, given: (abs(given) < 3) / 6,
-    'LeakyReLU': lambda part, given: (given > 0) + (given <= 0) * part.negative_slope,
+    'Hardsigmoid': lambda part, given: (abs(given) < 3) * torch.full_like(given, 1 / 6),
+    'LeakyReLU': lambda part, given: torch.where(
+        given > 0, torch.ones_like(given), torch.full_like(given, part.negative_slope)),
     'Sigmoid': lambda part, given: torch.sigmoid(given) * (1 - torch.sigmoid(given)),
     'SiLU': silu,
     'Tanh': lambda part, given: 1 - torch.tanh(given) ** 2}
+
+
+def is_known(part: nn.Module) -> bool:
+    """Tell whether `derivative` can be asked for an activation."""
+    # Somebody's own class of the same name may compute something else.
+    if type(part).__name__ not in DERIVATIVES or not type(part).__module__.startswith(SOURCES):
+        return False
+    further = getattr(part, 'act', None)
+    return further is None or is_known(further)
 
 
 def derivative(part: nn.Module, given: Values) -> Any:

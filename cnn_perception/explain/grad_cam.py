@@ -66,6 +66,7 @@ class GradCam:
         self._head = split(layers, self.layer)
         self._kept: dict[int, np.ndarray] = {}
         self._backend = layers.backend
+        self._best = f'{self.layer} for the best class'
         self._device = layers.device
         # A module that a backend keeps in half precision takes nothing else.
         self._kind = next((part.dtype for part in layers.module.parameters()
@@ -82,21 +83,25 @@ class GradCam:
         """
         Return what to tap for `explain`: for class `index`, None for the best of each picture.
 
-        Raises ValueError for an unknown class.
+        That of the best class the network itself computes where that is cheaper; of any other it
+        gives what the map is computed from, so that another one can be chosen at any time. Raises
+        ValueError for an unknown class.
         """
         dense, rows = self._head.dense, self._head.last
-        if rows is not None:
-            check_classes([] if index is None else [index], len(rows))
-        if (self._backend is None or dense is None or rows is None
-                or not is_worthwhile(dense, self._head.places, index)):
+        if index is not None:
+            if rows is not None:
+                check_classes([index], len(rows))
             return self.taps
-        self._backend.add_output(self._output(index), ActivationOutput(
-            self.layer, dense, rows, self._head.places, index))
-        return (self._output(index),)
+        if (self._backend is None or dense is None or rows is None
+                or not is_worthwhile(dense, self._head.places)):
+            return self.taps
+        self._backend.add_output(self._best, ActivationOutput(
+            self.layer, dense, rows, self._head.places))
+        return (self._best,)
 
     def explains(self, prediction: Prediction, index: int | None = None) -> bool:
         """Tell whether an answer has what `explain` of this class needs."""
-        return (self._output(index) in prediction.activations
+        return ((index is None and self._best in prediction.activations)
                 or all(tap in prediction.activations for tap in self.taps))
 
     def explain(self, prediction: Prediction, index: int | None = None) -> np.ndarray:
@@ -105,14 +110,10 @@ class GradCam:
 
         (h, w) float32 in [0, 1], as from `map`.
         """
-        own = prediction.activations.get(self._output(index))
-        if own is not None:
+        if index is None and (own := prediction.activations.get(self._best)) is not None:
             return scaled(own[None])[0]
-        best = int(prediction.scores.argmax())
-        return self.map(prediction.activations, best if index is None else index)
-
-    def _output(self, index: int | None) -> str:
-        return f"{self.layer} for {'the best class' if index is None else f'class {index}'}"
+        return self.map(prediction.activations,
+                        int(prediction.scores.argmax()) if index is None else index)
 
     def map(self, activation: Values | Mapping[str, Values],  # noqa: A003, RUF100
             index: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 
-from .dense_head import dense_head, DenseHead, weight_of
+from .dense_head import dense_head, DenseHead, linear_of
 from .names import is_spatial
 from .network_layers import NetworkLayers, reachable
 from .pooling import places_behind
@@ -72,11 +72,10 @@ def split(layers: NetworkLayers, layer: str) -> Head:
     copied: dict[fx.Node, fx.Node] = {
         node: graph.placeholder(f'tap_{index}')
         for index, node in enumerate([start, *given])}
-    end, last = layers.logits, final_linear(layers)
-    if last is not None and end.all_input_nodes[0] in computed:
-        end = end.all_input_nodes[0]
-    else:
-        last = None
+    end, last = layers.logits, None
+    final = linear_of(layers, end)
+    if final is not None and final.weight.ndim == 2 and final.source in computed:
+        end, last = final.source, final.weight
     affine = not given and all(is_affine(layers, node) for node in computed)
     dense, places = None, 0
     if affine and last is not None and places_behind(layers, start, end) == 1:
@@ -96,17 +95,11 @@ def split(layers: NetworkLayers, layer: str) -> Head:
         dense, places)
 
 
-def final_linear(layers: NetworkLayers) -> torch.Tensor | None:
-    """Return the weights (K, F) that give the logits, None where something else does."""
-    weights = weight_of(layers, layers.logits)
-    return weights[0] if weights is not None and weights[0].ndim == 2 else None
-
-
 def is_affine(layers: NetworkLayers, node: fx.Node) -> bool:
     """Tell whether a node, in evaluation mode, computes weighted sums of its input and no more."""
     if node.op == 'call_module':
         return type(layers.graph_module.get_submodule(str(node.target))) in AFFINE_MODULES
-    if node.op == 'get_attr' or weight_of(layers, node) is not None:
+    if node.op == 'get_attr' or linear_of(layers, node) is not None:
         return True
     return getattr(node.target, '__name__', node.target) in AFFINE_OPERATIONS
 

@@ -104,7 +104,7 @@ class Pictures:
         for picture in sorted(drawing.wish.pictures, key=lambda name: name == 'dashboard'):
             try:
                 rgb = self._picture(picture, drawing, made)
-            except (ValueError, RuntimeError) as error:
+            except Exception as error:  # of somebody's own network
                 self._warn(f'debug/{picture} cannot be drawn: {error}')
                 continue
             if rgb is not None:
