@@ -27,6 +27,7 @@ from .activation_output import ActivationOutput, is_worthwhile
 from .dense_head import DenseHead
 from .dense_products import native, tensor_of, Values
 from .head import find_layer, split
+from .heat import as_array, scaled, weighted
 from .names import is_spatial, resolve_layers
 from .network_layers import NetworkLayers
 
@@ -34,7 +35,6 @@ __all__ = ['GradCam']
 
 # Classes whose weights are kept, where they are the same for every picture.
 KEPT = 256
-LARGEST = np.finfo(np.float32).max
 
 
 class GradCam:
@@ -238,24 +238,3 @@ def check_classes(indices: Sequence[int], classes: int) -> None:
     if wrong:
         raise ValueError(f'there is no class {wrong[0]}: the network has {classes}, expected '
                          f'0 to {classes - 1}')
-
-
-def weighted(maps: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weigh maps (N, C, h, w) by (N, C) and add up: (N, h, w) float32 in [0, 1]."""
-    # Not a matrix product, for which NumPy's library would wake threads of its own.
-    return scaled(np.einsum('nchw,nc->nhw', maps, weights))
-
-
-def scaled(heat: np.ndarray) -> np.ndarray:
-    """Cut off what is negative in (N, h, w) and divide by what is highest: [0, 1]."""
-    # What is no number counts as 0, what is infinite as the largest.
-    heat = np.fmin(np.fmax(heat, 0.0), LARGEST)
-    highest = heat.max(axis=(1, 2), keepdims=True)
-    return heat / np.where(highest > 0.0, highest, np.float32(1.0))
-
-
-def as_array(values: Values) -> np.ndarray:
-    """Return an activation as float32 in the computer's memory."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().float().cpu().numpy()
-    return values.astype(np.float32, copy=False)
