@@ -19,6 +19,7 @@ from torch import fx, nn
 
 from .dense_products import backwards, compact, native, Values
 from .derivatives import derivative, is_known
+from .names import is_single
 from .network_layers import NetworkLayers
 
 __all__ = ['dense_head', 'DenseHead', 'linear_of', 'Step']
@@ -137,11 +138,6 @@ def dense_head(layers: NetworkLayers, end: fx.Node, computed: set[fx.Node]) -> D
         node = source
     # What comes before the first linear layer belongs to the part before the entry.
     return DenseHead(entry, tuple(reversed(steps[:found]))) if found else None
-
-
-def is_single(shape: tuple[int, ...]) -> bool:
-    """Tell whether a layer of this shape gives features, (F,), or maps of one place."""
-    return len(shape) == 1 or (len(shape) == 3 and shape[1:] == (1, 1))
 
 
 class Linear(NamedTuple):

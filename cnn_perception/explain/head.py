@@ -19,7 +19,6 @@ PASSIVE = ('pool', 'drop', 'identity', 'flatten')
 # So many layers are more than a classifier.
 MANY = 20
 
-
 AFFINE_MODULES = (nn.AdaptiveAvgPool2d, nn.AvgPool2d, nn.Conv2d, nn.BatchNorm2d, nn.Dropout,
                   nn.Flatten, nn.Identity, nn.Linear)
 AFFINE_OPERATIONS = ('adaptive_avg_pool2d', 'avg_pool2d', 'dropout', 'flatten', 'mean')

@@ -10,7 +10,7 @@ import math
 
 from cnn_perception.architectures.errors import shape_text
 
-__all__ = ['AUTO', 'is_spatial', 'maps_of', 'resolve_layers']
+__all__ = ['AUTO', 'is_single', 'is_spatial', 'maps_of', 'resolve_layers']
 
 AUTO = 'auto'
 MOST_AXES = 3
@@ -130,6 +130,11 @@ def is_spatial(shape: Shape, like: Shape) -> bool:
     """
     return (len(shape) == 3 and shape[1] * shape[2] > 1
             and 0.7 < shape[1] * like[2] / (shape[2] * like[1]) < 1.43)
+
+
+def is_single(shape: Shape) -> bool:
+    """Tell whether a layer of this shape gives features, (F,), or maps of one place."""
+    return len(shape) == 1 or (len(shape) == 3 and shape[1:] == (1, 1))
 
 
 def spread(names: Sequence[str]) -> list[str]:

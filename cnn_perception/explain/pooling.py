@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from torch import fx, nn
 
+from .names import is_single
 from .network_layers import NetworkLayers
 
 __all__ = ['places_behind']
@@ -37,7 +38,7 @@ def places_behind(layers: NetworkLayers, start: fx.Node, end: fx.Node) -> int:
         if len(node.all_input_nodes) != 1 or not only_pools(layers, node):
             return 0
         node = node.all_input_nodes[0]
-    if len(maps) != 3 or any(size != 1 for size in pooled[1:]) or pooled[0] % maps[0]:
+    if len(maps) != 3 or not is_single(pooled) or pooled[0] % maps[0]:
         return 0
     return pooled[0] // maps[0]
 
