@@ -63,11 +63,11 @@ def beside_senders(rounds: int, forward: ForwardProcess, node: ClassifierProcess
                    ) -> tuple[list[dict[str, float]], ...]:
     """Run the node, and in turns a bare loop beside the same senders; returns (ours, bare)."""
     ours, bare = [], []
-    for _ in range(rounds + 1):
-        ours.append(listener.run(rate, 4.0, topics=topics))
+    for _ in range(2 * rounds + 1):
+        ours.append(listener.run(rate, 3.0, topics=topics))
         with silenced(node, listener.node, topics):
-            forward.begin(rate=0.0, seconds=4.0)
-            listener.run(rate, 4.0, topics=topics)
+            forward.begin(rate=0.0, seconds=3.0)
+            listener.run(rate, 3.0, topics=topics)
             bare.append(forward.result())
     return ours[1:], bare[1:]
 
