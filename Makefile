@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 # The interfaces built into .venv are found beside those of a sourced ROS 2.
-export LD_LIBRARY_PATH := $(CURDIR)/.venv/lib:$(LD_LIBRARY_PATH)
+export LD_LIBRARY_PATH := $(CURDIR)/.venv/lib$(addprefix :,$(LD_LIBRARY_PATH))
 
 .DEFAULT_GOAL := help
 .PHONY: help environment demo test test-gpu bench soak bench-gpu lint types package check tables lock clean

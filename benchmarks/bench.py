@@ -13,12 +13,12 @@ from datetime import date
 from functools import partial
 from importlib import metadata
 import os
-from pathlib import Path
 import platform
 import subprocess
 import sys
 
 from cnn_perception.backends.base import first_line
+from cnn_perception.processor import processor_name
 from latency_rows import debug_cost, debug_unwatched, in_node, start_up, stamp_to_answer
 from load_rows import against_plain, eight_cameras, overload
 from picture_rows import class_activation, mosaic
@@ -48,16 +48,15 @@ ROWS: dict[str, Callable[[int], list[Row]]] = {
 
 def settings(measured: str) -> list[str]:
     """Describe the machine, the versions and how it was measured."""
-    cpu = next((line.partition(':')[2].strip() for line in
-                Path('/proc/cpuinfo').read_text().splitlines() if 'model name' in line), '')
     versions = []
     for name in ('torch', 'torchvision', 'openvino', 'numpy', 'opencv-python-headless'):
         try:
             versions.append(f'{name} {metadata.version(name)}')
         except metadata.PackageNotFoundError:
             versions.append(f'no {name}')
-    return [f'- {date.today()}, {cpu}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at '
-            'the end', f'- Python {platform.python_version()}, {", ".join(versions)}',
+    return [f'- {date.today()}, {processor_name()}, {os.cpu_count()} cores, load '
+            f'{os.getloadavg()[0]:.1f} at the end',
+            f'- Python {platform.python_version()}, {", ".join(versions)}',
             f'- ROS 2 {os.environ.get("ROS_DISTRO") or "Jazzy from wheels"}, Fast DDS with '
             f'config/fastdds.xml, {measured}']
 

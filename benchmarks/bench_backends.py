@@ -27,7 +27,7 @@ from cnn_perception.backends import choose, names, refusal, Settings
 from cnn_perception.backends.base import Backend
 from cnn_perception.classifier import softmax
 from cnn_perception.devices import resolve_device
-from cnn_perception.processor import physical_cores
+from cnn_perception.processor import physical_cores, processor_name
 from cnn_perception.weights import load_network, Network
 import numpy as np
 import torch
@@ -127,9 +127,7 @@ def machine(device: torch.device) -> str:
     """Name the processor or the GPU."""
     if device.type == 'cuda':
         return torch.cuda.get_device_name(device)
-    models = [line.partition(':')[2].strip() for line in
-              Path('/proc/cpuinfo').read_text().splitlines() if line.startswith('model name')]
-    return models[0] if models else platform.machine()
+    return processor_name()
 
 
 def main() -> None:

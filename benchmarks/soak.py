@@ -19,9 +19,10 @@ import sys
 import time
 
 from bench import RESULTS, settings
+from asking import ask, set_parameter
 from lifecycle_msgs.srv import ChangeState
 from processes import (
-    ask, ClassifierProcess, close, Commanded, enter_ros, Listener, RATE, set_parameter)
+    ClassifierProcess, close, Commanded, enter_ros, Listener, RATE)
 import rclpy
 from sensor_msgs.msg import Image
 

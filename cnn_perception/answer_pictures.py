@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from cnn_perception import rendering
+from cnn_perception import architectures, render
 from cnn_perception.classifier import Prediction
 from cnn_perception.explain import GradCam
 from cnn_perception.weights import Network
@@ -20,12 +18,10 @@ def answer_picture(frame: np.ndarray, prediction: Prediction, network: Network, 
 
     The caption says where the weights are random, and so the answers mean nothing.
     """
-    name = network.architecture
-    if name.endswith('.yaml'):
-        name = Path(name).stem
-    return rendering.overlay(
+    caption = f'{architectures.short_name(network.architecture)}   {1000.0 * seconds:.1f} ms'
+    return render.overlay(
         frame, [(entry.name, entry.score) for entry in prediction.top(classes)],
-        f'{name}   {1000.0 * seconds:.1f} ms' + ('' if network.trained else '   untrained'))
+        caption if network.trained else f'{caption}   untrained')
 
 
 def activation_picture(frame: np.ndarray, prediction: Prediction, network: Network, cam: GradCam,
@@ -38,7 +34,7 @@ def activation_picture(frame: np.ndarray, prediction: Prediction, network: Netwo
     heat = cam.explain(prediction, index)
     if index is None:
         index = prediction.top(1)[0].index
-    return rendering.heatmap_blend(
+    return render.heatmap_blend(
         frame, heat, network.preprocessing, opacity=opacity,
         label=(prediction.labels[index], float(prediction.scores[index])),
         caption=f'Grad-CAM   {cam.layer}')

@@ -5,35 +5,44 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 import pickle
+import re
 from typing import Any
 
 import torch
 from torch import nn
 
-__all__ = ['head_size', 'load_into', 'read_checkpoint']
+__all__ = ['head_size', 'is_path', 'load_into', 'read_checkpoint']
 
 # Where training frameworks put the state dict inside their checkpoints.
 NESTED_KEYS = ('state_dict_ema', 'model_ema', 'state_dict', 'model_state_dict', 'model')
 # What wrappers for parallel training and compilation put before every name.
 PREFIXES = ('module.', '_orig_mod.')
+# What torch names where a pickle refers to anything that is not a tensor's.
+GLOBAL = re.compile(r'GLOBAL ([\w.]+)')
 SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin')
+
+
+def is_path(weights: str) -> bool:
+    """Tell a file, which may be missing or of a wrong kind, from the name of published weights."""
+    return '/' in weights or Path(weights).suffix.lower() in SUFFIXES
 
 
 def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     """
-    Read a state dict from a `.safetensors`, `.pth` or `.pt` file onto the CPU.
+    Read a state dict from a `.safetensors`, `.pth`, `.pt` or `.bin` file onto the CPU.
 
     Pickled files are loaded with `weights_only=True`: a file that holds anything but tensors in
     plain containers raises ValueError and none of it is executed.
     """
     path = Path(path).expanduser()
-    if path.suffix not in SUFFIXES:
+    kind = path.suffix.lower()
+    if kind not in SUFFIXES:
         raise ValueError(f"weights file '{path}' ends in '{path.suffix}', expected one of "
                          f'{", ".join(SUFFIXES)}')
     if not path.is_file():
         raise ValueError(f"weights: no file '{path}'")
     try:
-        if path.suffix == '.safetensors':
+        if kind == '.safetensors':
             import safetensors.torch  # optional: only this format needs it
             content: Any = safetensors.torch.load_file(path)
         else:
@@ -42,18 +51,27 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"weights: '{path}' needs the safetensors package: pip install "
                          'safetensors') from error
     except pickle.UnpicklingError as error:
-        raise ValueError(
-            f"weights: '{path}' holds more than tensors and was not loaded, since unpickling it "
-            'could run any code; save it again with torch.save(model.state_dict(), path) or as '
-            f'.safetensors ({str(error).splitlines()[0]})') from error
+        raise ValueError(f"weights: '{path}' {refused(error, path)}") from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"weights: '{path}' is damaged or not a weights file: {error}") from error
+        raise ValueError(f"weights: '{path}' is damaged or not a weights file: "
+                         f"{error or 'it ends too early'}") from error
     except Exception as error:
         # safetensors raises a class of its own that older versions do not export.
         if type(error).__name__ != 'SafetensorError':
             raise
         raise ValueError(f"weights: '{path}' is not a safetensors file: {error}") from error
     return state_dict_in(content, path)
+
+
+def refused(error: pickle.UnpicklingError, path: Path) -> str:
+    """Say why torch did not unpickle a file; what it says itself is advice to run any code."""
+    if found := GLOBAL.search(str(error)):
+        return (f'holds more than tensors ({found[1]}) and was not loaded, since unpickling it '
+                'could run any code; save it again with torch.save(model.state_dict(), path) or '
+                'as .safetensors')
+    with path.open('rb') as file:
+        return (f'is not a weights file: it begins with {file.read(24)!r}; a page or a pointer '
+                'may have been saved in its place, fetch it again')
 
 
 def state_dict_in(content: Any, path: Path) -> dict[str, torch.Tensor]:
@@ -73,9 +91,10 @@ def state_dict_in(content: Any, path: Path) -> dict[str, torch.Tensor]:
                      if not isinstance(value, torch.Tensor))
         raise ValueError(f"weights: entry '{other}' of '{path}' is not a tensor; expected a state "
                          f'dict, or a checkpoint with one under {", ".join(NESTED_KEYS)}')
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name[len(prefix):]: value for name, value in tensors.items()}
+    # Wrapped once more, in either order, they stand one behind the other.
+    while prefix := next((prefix for prefix in PREFIXES
+                          if tensors and all(name.startswith(prefix) for name in tensors)), ''):
+        tensors = {name[len(prefix):]: value for name, value in tensors.items()}
     return tensors
 
 

@@ -153,6 +153,11 @@ class Classifier:
         if not len(frames):
             return []
         logits, activations = self.backend.forward(self.backend.prepare(frames), tuple(taps))
+        # Where one logit is no number, or too large for one, none of the scores would be one.
+        if not np.isfinite(np.maximum.reduce(logits, axis=1)).all():
+            raise ValueError(f'the network gave no numbers in {self.precision}: expected finite '
+                             'logits; check the weights, mean and std'
+                             + ('' if self.precision == 'float32' else ', or choose float32'))
         scores = softmax(logits)
         scores.flags.writeable = False
         return [Prediction(scores[index], self.labels, MappingProxyType(

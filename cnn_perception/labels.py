@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-__all__ = ['imagenet_names', 'load_labels', 'make_unique', 'numbered']
+__all__ = ['find_class', 'imagenet_names', 'load_labels', 'make_unique', 'numbered']
 
 
 def imagenet_names() -> tuple[str, ...]:
@@ -27,8 +27,8 @@ def make_unique(names: Sequence[str]) -> tuple[str, ...]:
     """
     Append the class index to every name that is used twice.
 
-    ImageNet calls both a bird and a machine `crane`; a consumer that reads names from a topic
-    could not tell them apart. Names used once stay as they are.
+    A bird and a machine are both a `crane`; a consumer that reads names from a topic could not
+    tell them apart. Names used once stay as they are.
     """
     counts = Counter(names)
     unique = [name if counts[name] == 1 else f'{name} ({index})'
@@ -61,24 +61,45 @@ def load_labels(path: str | Path, count: int) -> tuple[str, ...]:
     return make_unique(names)
 
 
+def find_class(wanted: str, names: Sequence[str]) -> int:
+    """Return the index of a class that is given by its name or index; ValueError otherwise."""
+    if wanted in names:
+        return names.index(wanted)
+    if wanted.isdecimal() and int(wanted) < len(names):
+        return int(wanted)
+    near = [name for name in names if wanted.lower() in name.lower()][:3]
+    raise ValueError(f"got '{wanted}', expected a class name or an index from 0 to "
+                     f'{len(names) - 1}'
+                     + (f'; near matches: {", ".join(near)}' if near else ''))
+
+
 def parse(path: Path) -> list[str]:
     """Return the names that a label file holds, in index order."""
-    text = path.read_text(encoding='utf-8')
+    text = path.read_text(encoding='utf-8-sig')
     if path.suffix not in ('.json', '.yaml', '.yml'):
-        lines = text.splitlines()
-        while lines and not lines[-1].strip():
-            lines.pop()
-        return [line.strip() for line in lines]
-    content = json.loads(text) if path.suffix == '.json' else yaml.safe_load(text)
+        content: object = text.rstrip().splitlines()
+    else:
+        content = json.loads(text) if path.suffix == '.json' else yaml.safe_load(text)
     if isinstance(content, dict):
         try:
-            by_index = {int(index): str(name) for index, name in content.items()}
+            by_index = {int(index): name for index, name in content.items()}
         except (TypeError, ValueError) as error:
             raise ValueError(f"labels: keys of '{path}' must be class indices: {error}") from error
         if sorted(by_index) != list(range(len(by_index))):
             raise ValueError(f"labels: indices of '{path}' must run from 0 without gaps")
-        return [by_index[index] for index in range(len(by_index))]
+        content = [by_index[index] for index in range(len(by_index))]
     if not isinstance(content, list):
         raise ValueError(f"labels: '{path}' holds a {type(content).__name__}, expected a list of "
                          'names or a mapping from index to name')
-    return [str(name) for name in content]
+    return [checked(index, name, path) for index, name in enumerate(content)]
+
+
+def checked(index: int, name: object, path: Path) -> str:
+    """Return a class name; ValueError where it is empty, or was made something else of."""
+    # YAML reads `no` as False and `1.10` as 1.1: what was meant is not known any more.
+    if isinstance(name, bool) or not isinstance(name, (str, int)):
+        raise ValueError(f"labels: class {index} of '{path}' is {name!r}, expected a name; in "
+                         'YAML, write it in quotes')
+    if not str(name).strip():
+        raise ValueError(f"labels: class {index} of '{path}' has no name; expected one for each")
+    return str(name).strip()

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 import torch.nn.functional
 
-__all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'Preprocessing', 'Preprocessor', 'from_timm',
-           'from_torchvision', 'override', 'plain']
+__all__ = ['IMAGENET_MEAN', 'IMAGENET_STD', 'MOST_READERS', 'Preprocessing', 'Preprocessor',
+           'from_timm', 'from_torchvision', 'override', 'plain']
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -29,7 +29,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 LUMA = (0.2989, 0.587, 0.114)
 # Pixels that a picture is resized to at most; one of 16:9 becomes some hundred thousand.
 MOST_PIXELS = 2 ** 26
-# Sizes of pictures for which weights are kept on a GPU.
+# Sizes of pictures for which weights, or recordings of their own, are kept on a GPU.
 MOST_READERS = 32
 
 

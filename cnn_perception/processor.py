@@ -10,7 +10,8 @@ import platform
 
 import torch
 
-__all__ = ['adds_bytes_in_16_bits', 'has_bfloat16', 'one_torch_thread', 'physical_cores']
+__all__ = ['adds_bytes_in_16_bits', 'has_bfloat16', 'one_torch_thread', 'physical_cores',
+           'processor_name']
 
 CPUINFO = Path('/proc/cpuinfo')
 
@@ -69,6 +70,16 @@ def adds_bytes_in_16_bits() -> bool:
 def has_bfloat16() -> bool:
     """Tell whether this processor multiplies matrices of bfloat16 (AVX-512 BF16, AMX, Arm)."""
     return not features().isdisjoint(('avx512_bf16', 'amx_bf16', 'bf16'))
+
+
+def processor_name() -> str:
+    """Return what the processor calls itself, else the kind of machine."""
+    try:
+        lines = CPUINFO.read_text(encoding='utf-8', errors='replace').splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(':')[2].strip() for line in lines
+                 if line.startswith('model name')), platform.processor() or platform.machine())
 
 
 def features() -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+import logging
 from pathlib import Path
 import re
 
@@ -14,6 +15,7 @@ import numpy as np
 __all__ = ['Picture', 'PictureSource', 'open_source']
 
 PICTURE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.pgm', '.ppm', '.tif', '.tiff', '.webp')
+LOGGER = logging.getLogger('cnn_perception')
 # Pictures kept decoded, so that a short loop costs no decoding.
 KEPT = 32
 
@@ -44,17 +46,30 @@ class PictureList(PictureSource):
     """Pictures from files, or photographs by name."""
 
     def __init__(self, entries: list[Path] | list[str], description: str, width: int) -> None:
-        """Read the first picture at once, so that a bad source is refused at the start."""
+        """Read a picture at once, so that a source without any is refused at the start."""
         self._entries = entries
         self._width = width
         self._kept: dict[str, Picture] = {}
+        self._unreadable: set[str] = set()
         self.description = f'{len(entries)} pictures from {description}'
-        self._load(entries[0])
+        if len(entries) == 1:
+            self._load(entries[0])
+        elif not any(True for _ in self.pictures()):
+            raise ValueError(f'none of the {self.description} can be read')
 
     def pictures(self) -> Iterator[Picture]:
-        """Yield the pictures in order of their names."""
+        """Yield the pictures in order of their names; what cannot be read is passed over."""
         for entry in self._entries:
-            yield self._load(entry)
+            try:
+                picture = self._load(entry)
+            except ValueError as error:
+                # Each is told of once: a folder is often played for ever.
+                if str(entry) not in self._unreadable:
+                    self._unreadable.add(str(entry))
+                    LOGGER.warning('passed over: %s', error)
+                continue
+            self._unreadable.discard(str(entry))
+            yield picture
 
     def _load(self, entry: Path | str) -> Picture:
         name = entry.stem if isinstance(entry, Path) else entry

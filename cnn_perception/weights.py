@@ -50,7 +50,7 @@ def load_network(architecture: str = DEFAULT_ARCHITECTURE, weights: str = 'defau
     """
     if weights == 'none':
         module, origin, entry = architectures.create(architecture), 'none (random values)', None
-    elif weights.endswith(checkpoints.SUFFIXES):
+    elif checkpoints.is_path(weights):
         module, origin, entry = from_file(architecture, weights)
     else:
         module, origin, entry = from_release(architecture, weights)

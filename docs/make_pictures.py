@@ -19,7 +19,7 @@ from cnn_perception import architectures, photographs, render
 from cnn_perception.classifier import Classifier
 from cnn_perception.explain import (
     field_of, first_convolution, GradCam, NetworkLayers, resolve_layers, TopPatches)
-from cnn_perception.rendering.style import GROUND
+from cnn_perception.render.style import GROUND
 import cv2
 from lecture_weights import load_convolutions
 import numpy as np

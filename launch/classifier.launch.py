@@ -5,10 +5,8 @@ Launch the classifier on one or more image topics.
     ros2 launch cnn_perception classifier.launch.py --show-args
 """
 
-import re
-
 from cnn_perception.ros import launching
-from cnn_perception.ros.parameters import CLASSIFIER
+from cnn_perception.ros.parameters import CLASSIFIER, is_camera_name
 from launch import LaunchContext, LaunchDescription
 from launch.actions import OpaqueFunction
 from launch_ros.actions import Node
@@ -20,7 +18,6 @@ PARAMETERS = ('architecture', 'weights', 'labels', 'device', 'backend', 'precisi
 RVIZ_IMAGE = '/image'
 RVIZ_NODE = '/classifier'
 RVIZ_PICTURES = ('overlay', 'cam', 'dashboard', 'early', 'middle', 'late')
-CAMERA_NAME = re.compile(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', re.ASCII)
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -77,7 +74,7 @@ def camera_names(context: LaunchContext) -> list[str]:
     text = launching.value(context, 'cameras')
     names = [name.strip() for name in text.split(',')] if text else []
     for name in names:
-        if not CAMERA_NAME.fullmatch(name) or names.count(name) > 1:
+        if not is_camera_name(name) or names.count(name) > 1:
             problem = 'is there twice' if names.count(name) > 1 else 'is none'
             raise RuntimeError(f"argument cameras is '{text}', expected names that differ, such "
                                f"as front,left; '{name}' {problem}")

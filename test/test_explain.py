@@ -583,8 +583,6 @@ def test_patches_are_sorted_distinct_and_bounded(patches):
     assert not patches.update(frame(101), activation({(0, 5, 5): 2.5}))
     assert patches.update(frame(152), activation({(0, 5, 5): 9.0}))
     assert [int(patch[10, 10, 0]) for patch in cells(patches.picture())[0]] == [152, 200, 100]
-    patches.reset()
-    assert all((patch == 24).all() for patch in cells(patches.picture())[0])
 
 
 def test_what_excites_nothing_leaves_no_patch(patches):

@@ -3,10 +3,10 @@
 import os
 from pathlib import Path
 
-from cnn_perception import photographs, render, rendering
+from cnn_perception import photographs, render
 from cnn_perception.preprocess import Preprocessing, Preprocessor
-from cnn_perception.rendering import captions, colormaps, style
-from cnn_perception.rendering.grid import LABEL
+from cnn_perception.render import captions, colormaps, style
+from cnn_perception.render.grid import LABEL
 import cv2
 import numpy as np
 import pytest
@@ -102,11 +102,11 @@ def test_the_widest_range_of_float32():
 def test_channels_first_strongest_and_listed():
     maps = np.zeros((5, 2, 2), np.float32)
     maps[3], maps[1, 0, 0], maps[4] = 2.0, 1.0, -3.0
-    assert rendering.select_channels(maps, 'first', 2).tolist() == [0, 1]
-    assert rendering.select_channels(maps, 'strongest', 4).tolist() == [4, 3, 1, 0]
-    assert rendering.select_channels(maps, [4, 0, 4]).tolist() == [4, 0, 4]
+    assert render.select_channels(maps, 'first', 2).tolist() == [0, 1]
+    assert render.select_channels(maps, 'strongest', 4).tolist() == [4, 3, 1, 0]
+    assert render.select_channels(maps, [4, 0, 4]).tolist() == [4, 0, 4]
     maps[0, 0, 0] = np.nan
-    assert rendering.select_channels(maps, 'strongest', 2).tolist() == [4, 3]
+    assert render.select_channels(maps, 'strongest', 2).tolist() == [4, 3]
     picture = render.mosaic(waves(5, 4, 4), channels=[3, 1], **PLAIN)
     expected = render.mosaic(waves(5, 4, 4)[[3, 1]], **PLAIN)
     np.testing.assert_array_equal(picture, expected)
@@ -165,7 +165,7 @@ def test_mistakes_in_a_mosaic(activation, options, error, message):
 
 def test_every_colour_map_begins_and_ends_as_opencv_has_it():
     steps = np.arange(256, dtype=np.uint8)[None]
-    for name in rendering.colormap_names():
+    for name in render.colormap_names():
         coloured = colormaps.colourise(steps, name)
         if name == 'grey':
             expected = np.repeat(steps[..., None], 3, axis=2)
@@ -173,7 +173,7 @@ def test_every_colour_map_begins_and_ends_as_opencv_has_it():
             bgr = cv2.applyColorMap(steps, getattr(cv2, f'COLORMAP_{name.upper()}'))
             expected = bgr[..., ::-1]
         np.testing.assert_array_equal(coloured, expected)
-    assert {'viridis', 'jet', 'grey'} <= set(rendering.colormap_names())
+    assert {'viridis', 'jet', 'grey'} <= set(render.colormap_names())
 
 
 def test_a_vector_is_a_strip_with_all_units_in_order():
@@ -221,33 +221,33 @@ def test_filters_of_any_size():
 def test_the_edge_filters_are_the_lectures():
     values = yaml.safe_load((DATA / 'lecture_values.yaml').read_text())['edge_filters']
     for name, kernel in values.items():
-        ours = rendering.EDGE_FILTERS[name.replace('_', ', ')]
+        ours = render.EDGE_FILTERS[name.replace('_', ', ')]
         assert [list(row) for row in ours] == kernel
 
 
-@pytest.mark.parametrize('name', rendering.EDGE_FILTERS)
+@pytest.mark.parametrize('name', render.EDGE_FILTERS)
 def test_edges_equal_a_convolutional_layer(name):
     grey = photographs.photograph('cat')[:60, :90, 1]
-    kernel = torch.tensor(rendering.EDGE_FILTERS[name], dtype=torch.float32)
+    kernel = torch.tensor(render.EDGE_FILTERS[name], dtype=torch.float32)
     expected = torch.nn.functional.conv2d(
         torch.from_numpy(grey.astype(np.float32))[None, None], kernel[None, None])[0, 0]
-    answer = rendering.edge_response(grey, name)
+    answer = render.edge_response(grey, name)
     np.testing.assert_array_equal(answer[1:-1, 1:-1], expected.clamp(0, 255).numpy())
 
 
 def test_edges_are_told_apart_by_their_direction_and_sign():
     step = np.zeros((6, 6), np.uint8)
     step[3:] = 10
-    answers = {name: int(rendering.edge_response(step, name).max())
-               for name in rendering.EDGE_FILTERS}
+    answers = {name: int(render.edge_response(step, name).max())
+               for name in render.EDGE_FILTERS}
     assert answers == {'horizontal, rising': 30, 'horizontal, falling': 0,
                        'vertical, rising': 0, 'vertical, falling': 0}
-    falling = {name: int(rendering.edge_response(step.T[:, ::-1].copy(), name).max())
-               for name in rendering.EDGE_FILTERS}
+    falling = {name: int(render.edge_response(step.T[:, ::-1].copy(), name).max())
+               for name in render.EDGE_FILTERS}
     assert falling['vertical, falling'] == 30
     assert sum(falling.values()) == 30
     with pytest.raises(ValueError, match='no edge filter'):
-        rendering.edge_response(step, 'diagonal')
+        render.edge_response(step, 'diagonal')
 
 
 def test_edges_beside_each_other():
@@ -273,7 +273,7 @@ def test_the_input_window_is_what_the_preprocessor_reads(size, preprocessing):
                      axis=2).astype(np.uint8)
     plain = Preprocessing(preprocessing.resize, preprocessing.crop, mean=(0, 0, 0), std=(1, 1, 1))
     seen = 255 * Preprocessor(plain, torch.device('cpu'))([frame])[0].numpy()
-    window = rendering.input_window(preprocessing, *size)
+    window = render.input_window(preprocessing, *size)
     inside = seen[2] > 254
     row, column = np.argwhere(inside)[len(np.argwhere(inside)) // 3]
     top, left, bottom, right = window.box(row, column, 1, 1)
@@ -290,7 +290,7 @@ def test_heat_lies_where_the_network_looked():
     heat[0, 0] = 1.0
     preprocessing = Preprocessing(100, (80, 80))
     picture = render.heatmap_blend(frame, heat, preprocessing, opacity=1.0)
-    top, left, bottom, right = rendering.input_window(preprocessing, 200, 300).visible()
+    top, left, bottom, right = render.input_window(preprocessing, 200, 300).visible()
     assert (top, left, bottom, right) == (20, 70, 180, 230)
     red = picture[..., 0].astype(int) - picture[..., 2]
     row, column = np.unravel_index(red.argmax(), red.shape)
@@ -359,7 +359,7 @@ def test_a_title_leaves_room_for_the_range_and_keeps_the_shape(width, expected):
 
 
 @pytest.mark.parametrize('normalize', ['map', 'layer', (0.0, 6.0)])
-@pytest.mark.parametrize('largest', [rendering.MOSAIC_SIZE, (1280, 960)])
+@pytest.mark.parametrize('largest', [render.MOSAIC_SIZE, (1280, 960)])
 def test_every_caption_has_its_range(normalize, largest):
     """The right of the line is written on, at any width and with any name."""
     maps = np.random.default_rng(0).normal(size=(64, 28, 28)).astype(np.float32)
@@ -374,7 +374,7 @@ def test_every_caption_has_its_range(normalize, largest):
     ((500, 1), (1000, 2)), ((1, 1), (320, 320)), ((2000, 10), (2000, 10))])
 def test_small_pictures_become_legible_in_whole_pixels(size, expected):
     frame = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    large = rendering.legible(frame)
+    large = render.legible(frame)
     assert large.shape[:2] == expected
     zoom = expected[0] // size[0]
     np.testing.assert_array_equal(large[::zoom, ::zoom], frame)
@@ -382,6 +382,6 @@ def test_small_pictures_become_legible_in_whole_pixels(size, expected):
 
 def test_a_small_picture_fills_its_place_on_the_dashboard():
     frame = np.full((32, 32, 3), 9, np.uint8)
-    assert max(rendering.for_dashboard(frame).shape) > 300
+    assert max(render.for_dashboard(frame).shape) > 300
     frame = np.full((480, 640, 3), 9, np.uint8)
-    assert rendering.for_dashboard(frame) is frame
+    assert render.for_dashboard(frame) is frame

@@ -14,12 +14,26 @@ MAY_USE_ROS = {PACKAGE / 'tools' / 'demo.py', PACKAGE / 'tools' / 'demo_listener
 MODULES = sorted(path for path in PACKAGE.rglob('*.py'))
 
 
+LONGEST = 250
+# Each may import those before it, of this package, and no other.
+ORDER = (
+    'quick_imports', 'processor', 'image_files', 'encodings', 'images', 'photographs', 'sources',
+    'checkpoints', 'labels', 'resample', 'resample_products', 'preprocess', 'devices', 'render',
+    'architectures', 'weights', 'backends', 'classifier', 'explain', 'answer_pictures', 'ros',
+    'tools')
+
+
 def imported(path):
+    """Return the full names of what a module imports."""
+    folder = ['cnn_perception', *path.relative_to(PACKAGE).parts[:-1]]
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
+        elif isinstance(node, ast.ImportFrom):
+            base = folder[:len(folder) + 1 - node.level] if node.level else []
+            module = '.'.join([*base, *filter(None, [node.module])])
+            yield module
+            yield from (f'{module}.{alias.name}' for alias in node.names)
 
 
 @pytest.mark.parametrize('path', [
@@ -44,3 +58,26 @@ def test_the_classifier_loads_without_ros():
 @pytest.mark.parametrize('path', MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_every_module_says_what_it_is(path):
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_the_order_is_whole():
+    own = {path.relative_to(PACKAGE).parts[0].removesuffix('.py') for path in MODULES}
+    assert own - {'__init__'} == set(ORDER)
+
+
+@pytest.mark.parametrize('path', MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    own = path.relative_to(PACKAGE).parts[0].removesuffix('.py')
+    if own == '__init__':
+        return
+    parts = {name.split('.')[1] for name in imported(path) if name.startswith('cnn_perception.')}
+    allowed = {own, *ORDER[:ORDER.index(own)]}
+    assert parts <= allowed
+
+
+@pytest.mark.parametrize('path', [
+    *MODULES, *sorted((PACKAGE.parent / 'launch').glob('*.py')),
+    *sorted((PACKAGE.parent / 'benchmarks').glob('*.py'))],
+    ids=lambda path: str(path.relative_to(PACKAGE.parent)))
+def test_no_module_is_too_long(path):
+    assert len(path.read_text().splitlines()) <= LONGEST

@@ -26,7 +26,9 @@ def saved(path, wrap=lambda state: state, **options):
 @pytest.mark.parametrize('wrap', [
     lambda state: state, lambda state: {'state_dict': state, 'epoch': 3},
     lambda state: {'model': state}, lambda state: {f'module.{k}': v for k, v in state.items()},
-    lambda state: {'state_dict': {f'_orig_mod.{k}': v for k, v in state.items()}}])
+    lambda state: {'state_dict': {f'_orig_mod.{k}': v for k, v in state.items()}},
+    lambda state: {f'module._orig_mod.{k}': v for k, v in state.items()},
+    lambda state: {f'_orig_mod.module.{k}': v for k, v in state.items()}])
 def test_checkpoints_of_usual_forms(tmp_path, wrap):
     state = saved(tmp_path / 'net.pth', wrap)
     network = load_network(SMALL, str(tmp_path / 'net.pth'))
@@ -65,8 +67,24 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path, monkeypat
 
 def test_a_whole_model_is_refused_with_the_remedy(tmp_path):
     torch.save(architectures.create(SMALL), tmp_path / 'model.pth')
-    with pytest.raises(ValueError, match=r'torch\.save\(model\.state_dict\(\), path\)'):
+    with pytest.raises(ValueError, match=(
+            r'more than tensors \(torchvision[\w.]+\) .*'
+            r'torch\.save\(model\.state_dict\(\), path\)')):
         load_network(SMALL, str(tmp_path / 'model.pth'))
+
+
+@pytest.mark.parametrize('text', ['<!DOCTYPE html>', 'version https://git-lfs.github.com/spec/v1'])
+def test_what_was_saved_in_place_of_the_file_is_shown(tmp_path, text):
+    (tmp_path / 'net.pth').write_text(text)
+    with pytest.raises(ValueError, match=f'is not a weights file: it begins with b.{text[:15]}'):
+        load_network(SMALL, str(tmp_path / 'net.pth'))
+
+
+def test_a_path_is_taken_for_a_file_whatever_it_ends_in(tmp_path):
+    saved(tmp_path / 'NET.PTH')
+    assert load_network(SMALL, str(tmp_path / 'NET.PTH')).trained
+    with pytest.raises(ValueError, match=r"net.ckpt' ends in '.ckpt', expected one of .safet"):
+        load_network(SMALL, str(tmp_path / 'net.ckpt'))
 
 
 @pytest.mark.parametrize(('name', 'content'), [
@@ -148,7 +166,7 @@ def test_names_used_twice_get_their_index():
 @pytest.mark.parametrize(('name', 'text'), [
     ('names.txt', 'a\nb\nc\n\n'), ('names.json', json.dumps(['a', 'b', 'c'])),
     ('names.yaml', '0: a\n2: c\n1: b\n'),
-    ('names.json', json.dumps({'0': 'a', '1': 'b', '2': 'c'}))])
+    ('names.txt', '\ufeffa\nb \nc'), ('names.json', json.dumps({'0': 'a', '1': 'b', '2': 'c'}))])
 def test_label_files(tmp_path, name, text):
     (tmp_path / name).write_text(text)
     assert load_labels(tmp_path / name, 3) == ('a', 'b', 'c')
@@ -157,6 +175,9 @@ def test_label_files(tmp_path, name, text):
 @pytest.mark.parametrize(('name', 'text', 'message'), [
     ('n.txt', 'a\nb\n', 'names 2 classes, but the network has 3'),
     ('n.json', '{"0": "a", "5": "b"}', 'without gaps'), ('n.json', '{', 'cannot be read'),
+    ('n.txt', 'a\n\nc\n', "class 1 of '.*' has no name"),
+    ('n.json', '{"0": ["n01", "a"], "1": "b", "2": "c"}', r"class 0 of .* is \['n01', 'a'\]"),
+    ('n.yaml', '[a, b, no]', 'class 2 of .* is False, .* in quotes'),
     ('n.yaml', 'a: b', 'must be class indices'), ('n.yaml', '7', 'expected a list')])
 def test_wrong_label_files(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)

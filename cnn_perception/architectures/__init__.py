@@ -6,10 +6,10 @@ Architectures: every network of the lectures by name, networks from YAML, and th
 
 from . import lectures  # noqa: F401 - fills the registry
 from .errors import ArchitectureError
-from .registry import create, input_shape, names, out_of_place, register, source
+from .registry import create, input_shape, names, out_of_place, register, short_name, source
 from .variation import Variation
 
 __all__ = [
     'ArchitectureError', 'Variation', 'create', 'input_shape', 'names', 'out_of_place',
-    'register', 'source',
+    'register', 'short_name', 'source',
 ]

@@ -10,10 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = [
-    'AxisField', 'IDENTITY', 'Window', 'convolution_multiply_adds', 'convolution_parameters',
-    'stacked_field',
-]
+__all__ = ['AxisField', 'IDENTITY', 'Window']
 
 
 @dataclass(frozen=True)
@@ -95,25 +92,3 @@ class AxisField:
 
 
 IDENTITY = AxisField()
-
-
-def stacked_field(layers: int, kernel: int) -> int:
-    """Return the receptive field of stacked stride-1 convolutions: 1 + layers * (kernel - 1)."""
-    field = IDENTITY
-    for _ in range(layers):
-        field = field.through(Window(kernel))
-    return field.size
-
-
-def convolution_parameters(in_channels: int, out_channels: int, kernel: tuple[int, int],
-                           groups: int = 1, bias: bool = True) -> int:
-    """Return the number of weights and biases of a two-dimensional convolution."""
-    weights = out_channels * (in_channels // groups) * kernel[0] * kernel[1]
-    return weights + (out_channels if bias else 0)
-
-
-def convolution_multiply_adds(in_channels: int, output: tuple[int, int, int],
-                              kernel: tuple[int, int], groups: int = 1) -> int:
-    """Return the multiply-adds of a convolution with a (C, H, W) output, one image, no biases."""
-    channels, height, width = output
-    return channels * height * width * (in_channels // groups) * kernel[0] * kernel[1]

@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 import json
-from pathlib import Path
-import platform
 import statistics
 import time
 from typing import Any
 
+from cnn_perception.processor import processor_name
 from cnn_perception.quick_imports import torchvision
 import torch
 from torch import nn
@@ -160,15 +159,8 @@ def _accuracy(name: str, shape: tuple[int, ...], which: str) -> tuple[str | None
 
 def _machine() -> str:
     """Return processor, threads and software that a latency belongs to."""
-    processor = platform.processor() or platform.machine()
-    described = Path('/proc/cpuinfo')
-    if described.exists():
-        for line in described.read_text(encoding='utf-8', errors='replace').splitlines():
-            if line.startswith('model name'):
-                processor = line.partition(':')[2].strip()
-                break
     threads = torch.get_num_threads()
-    return (f'{processor}, {threads} thread{"" if threads == 1 else "s"}, float32, '
+    return (f'{processor_name()}, {threads} thread{"" if threads == 1 else "s"}, float32, '
             f'PyTorch {torch.__version__}')
 
 

@@ -73,8 +73,7 @@ def _concatenation(operation: Operation, field: MapField) -> MapField:
 
 
 def _pad(operation: Operation, field: MapField) -> MapField:
-    field, pad = field, operation.arguments['pad']
-
+    pad = operation.arguments['pad']
     if not field.is_grid:
         return field if not field.axes else field.lost()
 
@@ -87,7 +86,6 @@ def _pad(operation: Operation, field: MapField) -> MapField:
 
 
 def _slice(operation: Operation, field: MapField) -> MapField:
-    field = field
     dimensions = operation.inputs[0].dim()
     axis = next(iter(operation.axes('dim', dimensions)))
     if axis not in field.axes:

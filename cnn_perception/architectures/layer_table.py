@@ -16,7 +16,7 @@ from torch import nn
 
 from . import table_text
 from .errors import ArchitectureError, did_you_mean, shown
-from .registry import create, input_shape as own_input_shape
+from .registry import create, input_shape as own_input_shape, stated_input_shape
 from .skeleton import on_meta, skeleton
 from .table_rows import LayerRow
 from .tracing import Call, trace
@@ -115,10 +115,7 @@ def _resolve(network: nn.Module | str) -> tuple[str, nn.Module, tuple[int, ...] 
         return network, module, own_input_shape(network, module)
     # torch.compile wraps what it compiles.
     module = getattr(network, '_orig_mod', network)
-    shape = getattr(module, 'input_shape', None)
-    config = getattr(module, 'pretrained_cfg', None)
-    if shape is None and isinstance(config, dict):
-        shape = config.get('input_size')
+    shape = stated_input_shape(module)
     return type(module).__name__, module, _checked(shape) if shape is not None else None
 
 

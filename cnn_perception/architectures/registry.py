@@ -20,8 +20,8 @@ from torch import nn
 from .errors import ArchitectureError, did_you_mean, shown
 from .variation import Variation
 
-__all__ = ['create', 'input_shape', 'names', 'out_of_place', 'register', 'source',
-           'timm_network']
+__all__ = ['create', 'input_shape', 'names', 'out_of_place', 'register', 'short_name', 'source',
+           'stated_input_shape', 'timm_network']
 
 TIMM = 'timm/'
 _SUFFIXES = ('.yaml', '.yml')
@@ -94,6 +94,11 @@ def source(name: str) -> str:
         'path that ends in .yaml')
 
 
+def short_name(name: str) -> str:
+    """Return what a person calls a network: of a YAML network's path, the file's name alone."""
+    return Path(name).stem if name.lower().endswith(_SUFFIXES) else name
+
+
 def create(name: str, *, num_classes: int | None = None,
            variation: Variation | None = None) -> nn.Module:
     """
@@ -118,7 +123,7 @@ def create(name: str, *, num_classes: int | None = None,
     elif kind == 'yaml':
         # Imported late: the reader of YAML networks can begin from a registered one.
         from .yaml_networks import load
-        module = load(Path(name), num_classes, variation)
+        module = load(Path(name).expanduser(), num_classes, variation)
     elif variation is not None and variation != Variation():
         raise ArchitectureError(f'{name} comes from {kind} as it is: options apply to the lecture '
                                 'networks and to YAML networks')
@@ -150,7 +155,7 @@ def input_shape(name: str, module: nn.Module | None = None) -> tuple[int, int, i
         return _OWN[name].input_shape
     if kind == 'yaml':
         from .yaml_networks import read_input_shape
-        return read_input_shape(Path(name))
+        return read_input_shape(Path(name).expanduser())
     if kind == 'timm':
         config = getattr(module, 'pretrained_cfg', None) or _timm().get_pretrained_cfg(
             name[len(TIMM):]).to_dict()
@@ -164,6 +169,15 @@ def input_shape(name: str, module: nn.Module | None = None) -> tuple[int, int, i
             # Built without weights, they take 224 whatever size their weights were tuned at.
             size = 224
     return 3, size, size
+
+
+def stated_input_shape(module: nn.Module) -> tuple[int, ...] | None:
+    """Return the (C, H, W) that a module says it was made for; None where it says nothing."""
+    shape = getattr(module, 'input_shape', None)
+    config = getattr(module, 'pretrained_cfg', None)
+    if shape is None and isinstance(config, dict):
+        shape = config.get('input_size')
+    return tuple(shape) if isinstance(shape, (tuple, list)) else None
 
 
 def timm_network(name: str, classes: int | None) -> nn.Module:

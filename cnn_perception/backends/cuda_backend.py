@@ -20,20 +20,19 @@ import time
 from cnn_perception.backends.base import (
     Backend, channels_last, CompileError, drop_taps, DTYPES, first_line, Forward, joined,
     LARGEST, parts_of, Settings)
-from cnn_perception.backends.cuda_graphs import Function, PinnedOutputs, Recorded, Staging
+from cnn_perception.backends.cuda_graphs import (
+    Function, in_float32, PinnedOutputs, Recorded, Staging)
 from cnn_perception.backends.folding import folded
 from cnn_perception.backends.half import half_module
 from cnn_perception.backends.selection import LOGGER, register
 from cnn_perception.backends.tapping import TRACING
-from cnn_perception.preprocess import Preprocessing
+from cnn_perception.preprocess import MOST_READERS, Preprocessing
 import numpy as np
 import torch
 from torch import nn
 
 __all__ = ['CudaBackend', 'by_size']
 
-# Sizes and numbers of pictures that are kept ready; each keeps memory for its pictures.
-MOST_READERS = 32
 # Beyond this many networks new ones are not recorded.
 MOST_RECORDINGS = 128
 
@@ -121,11 +120,7 @@ class CudaBackend(Backend):
         """Return what runs `size` pictures (N, C, h, w): (logits, *activations), float32."""
         module = self.tapped(taps) if taps or self._plain is None else self._plain
 
-        def run(batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            logits, activations = module(batch)
-            return tuple(values.float().contiguous()
-                         for values in (logits, *activations.values()))
-        return run
+        return in_float32(module)
 
     def _placed(self, module: nn.Module, settings: Settings) -> nn.Module:
         return channels_last(self.converted(module).to(settings.device))

@@ -17,7 +17,7 @@ from cnn_perception.backends.half import whole_precision
 import numpy as np
 import torch
 
-__all__ = ['PinnedOutputs', 'Recorded', 'Staging']
+__all__ = ['Function', 'in_float32', 'PinnedOutputs', 'Recorded', 'Staging']
 
 # The first passes choose algorithms and allocate workspaces, neither of which can be recorded.
 WARM_UP_PASSES = 3
@@ -126,3 +126,12 @@ class PinnedOutputs:
         self._done.record()
         self._done.synchronize()
         return [values.clone() for values in self._tensors]
+
+
+def in_float32(network: Callable[[torch.Tensor], tuple[torch.Tensor, dict[str, torch.Tensor]]]
+               ) -> Function:
+    """Return what gives (logits, *activations), float32, of a network with taps."""
+    def run(batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        logits, activations = network(batch)
+        return tuple(values.float().contiguous() for values in (logits, *activations.values()))
+    return run

@@ -7,7 +7,7 @@ import importlib.util
 
 from cnn_perception.backends.base import Settings
 from cnn_perception.backends.cuda_backend import CudaBackend
-from cnn_perception.backends.cuda_graphs import Function
+from cnn_perception.backends.cuda_graphs import Function, in_float32
 from cnn_perception.backends.selection import register
 import torch
 from torch import nn
@@ -51,9 +51,4 @@ class TensorRTBackend(CudaBackend):
                     use_explicit_typing=True, min_block_size=1)
         except Exception as error:  # converters raise classes of many libraries
             raise RuntimeError(f'{type(error).__name__}: {error}') from error
-
-        def run(batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            logits, activations = compiled(batch)
-            return tuple(values.float().contiguous()
-                         for values in (logits, *activations.values()))
-        return run
+        return in_float32(compiled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
+from cnn_perception.architectures.registry import stated_input_shape
 from cnn_perception.backends.base import first_line
 from cnn_perception.backends.tapping import TappedNetwork
 from cnn_perception.classifier import Classifier
@@ -15,6 +16,7 @@ from torch import fx, nn
 __all__ = ['NetworkLayers', 'first_convolution', 'layer_shapes', 'reachable']
 
 Shape = tuple[int, ...]
+IMAGENET_SHAPE = (3, 224, 224)
 
 
 class NetworkLayers:
@@ -37,7 +39,7 @@ class NetworkLayers:
             self.module = network.network.module
         else:
             self.module = network
-            self.input_shape = input_shape or own_input_shape(network)
+            self.input_shape = input_shape or stated_input_shape(network) or IMAGENET_SHAPE
         traced = TappedNetwork(self.module)
         self.names = traced.layer_names
         self.graph_module = traced.derive(self.names)
@@ -124,15 +126,6 @@ def reachable(start: fx.Node) -> set[fx.Node]:
             behind.add(node)
             waiting += node.users
     return behind
-
-
-def own_input_shape(module: nn.Module) -> Shape:
-    """Return the (C, h, w) that a module says it was made for, else (3, 224, 224)."""
-    shape = getattr(module, 'input_shape', None)
-    config = getattr(module, 'pretrained_cfg', None)
-    if shape is None and isinstance(config, dict):
-        shape = config.get('input_size')
-    return tuple(shape) if isinstance(shape, (tuple, list)) else (3, 224, 224)
 
 
 def layer_shapes(network: Classifier | nn.Module, input_shape: Shape | None = None

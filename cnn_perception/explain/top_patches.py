@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from cnn_perception.architectures.errors import shape_text
 from cnn_perception.architectures.layer_table import LayerRow
 from cnn_perception.preprocess import Preprocessing
-from cnn_perception.rendering import input_window, style
-from cnn_perception.rendering.captions import blank, LINE
-from cnn_perception.rendering.channels import as_maps, pick, strengths
+from cnn_perception.render import input_window, style
+from cnn_perception.render.captions import blank, LINE
+from cnn_perception.render.channels import as_maps, pick, strengths
 import cv2
 import numpy as np
 
@@ -72,10 +72,6 @@ class TopPatches:
         self._count = count
         self._size = size
         self._channels: list[Channel] = []
-
-    def reset(self) -> None:
-        """Forget everything, the choice of the strongest channels too."""
-        self._channels = []
 
     def update(self, frame: np.ndarray, activation: np.ndarray) -> bool:
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 import threading
 import time
 
@@ -11,6 +12,7 @@ from cnn_perception.ros.diagnostics import CameraStatistics
 from cnn_perception.ros.image_messages import from_rgb
 from cnn_perception.ros.transport_watch import TransportWatch
 import numpy as np
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -98,7 +100,10 @@ class Camera:
         message = from_rgb(rgb, header)
         with self._lock:
             publisher = self._pictures.get(picture)
-            if publisher is not None:
+        # Not under the lock: a slow reliable viewer can hold a publisher up, and the thread that
+        # classifies asks for the lock with every frame.
+        if publisher is not None:
+            with suppress(rclpy_implementation.InvalidHandle):  # its topic went in this moment
                 publisher.publish(message)
 
     def destroy(self) -> None:

@@ -44,6 +44,7 @@ class ClassifierNode(LifecycleNode):
         self._loads = 0
         self._loaded: Loaded | None = None
         self._running: Running | None = None
+        self._left_behind: list[Running] = []
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._questions = create_questions(
             self, lambda: self._loaded, lambda: self._running)
@@ -104,6 +105,9 @@ class ClassifierNode(LifecycleNode):
         if reason := parameters.refusal(parameters.CLASSIFIER, [
                 self.get_parameter(row.name) for row in parameters.CLASSIFIER]):
             raise ValueError(reason)
+        self._diagnostics_timer.timer_period_ns = round(
+            1e9 * self.settings['diagnostics_period'])
+        self._diagnostics_timer.reset()
         started = time.monotonic()
         self._loads += 1
         known = {*self.publishers}
@@ -136,9 +140,10 @@ class ClassifierNode(LifecycleNode):
             else ReliabilityPolicy.BEST_EFFORT))
         self._running.receiver.subscribe(qos)
 
-    def _deactivate(self) -> bool:
+    def _deactivate(self) -> None:
         running, self._running = self._running, None
-        return running is None or running.stop()
+        if running is not None and not running.stop():
+            self._left_behind.append(running)
 
     def _clean_up(self) -> None:
         loaded, self._loaded = self._loaded, None
@@ -151,10 +156,10 @@ class ClassifierNode(LifecycleNode):
                 torch.cuda.empty_cache()  # only now is the network gone; nothing without a GPU
 
     def stop(self) -> bool:
-        """Leave whatever state it is in and free everything; False where a thread hangs."""
-        ended = self._deactivate()
+        """Leave whatever state it is in and free everything; False where a thread is left."""
+        self._deactivate()
         self._clean_up()
-        return ended
+        return all(running.ended() for running in self._left_behind)
 
     def _autostart(self) -> None:
         self.destroy_timer(self._autostart_timer)
@@ -198,7 +203,8 @@ class ClassifierNode(LifecycleNode):
         name = self.get_fully_qualified_name()
         classifier = self._loaded.classifier if self._loaded is not None else None
         statuses = [diagnostics.node_status(
-            name, self._failure, classifier, self._running is not None)]
+            name, self._failure, classifier, self._running is not None,
+            self.settings['enable'])]
         if self._running is not None and self.settings['enable']:
             statuses += [self._camera_status(name, camera)
                          for camera in self._loaded.cameras.values()]

@@ -11,7 +11,7 @@ from cnn_perception.classifier import Classifier
 from cnn_perception.explain import (
     field_of, field_table, first_convolution, GradCam, is_spatial, maps_of, NetworkLayers,
     resolve_layers, TopPatches)
-from cnn_perception.rendering import filters
+from cnn_perception.render import filters
 from cnn_perception.ros.debug_settings import AUTO, AUTO_TOPICS, DebugSettings, topic_name
 import numpy as np
 

@@ -8,7 +8,8 @@ import math
 import re
 from typing import Any
 
-from cnn_perception.rendering import colormap_names, present
+from cnn_perception.labels import find_class
+from cnn_perception.render import colormap_names, present
 
 __all__ = ['AUTO_TOPICS', 'DebugSettings', 'FIXED_TOPICS', 'read_settings', 'topic_name']
 
@@ -48,7 +49,7 @@ class DebugSettings:
     overlay_classes: int
 
     def mosaic_options(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """Return the keyword arguments of `rendering.mosaic` for an activation of this shape."""
+        """Return the keyword arguments of `render.mosaic` for an activation of this shape."""
         return {'channels': present(self.channels, shape), 'count': self.count,
                 'normalize': self.normalize, 'colormap': self.colormap, 'scale': self.scale,
                 'labels': self.labels}
@@ -114,12 +115,10 @@ def read_class(text: str, names: tuple[str, ...]) -> int | None:
     """Read a class by name or index; empty is the best class of each answer."""
     if not text or not names:
         return None
-    if text in names:
-        return names.index(text)
-    if text.isdecimal() and int(text) < len(names):
-        return int(text)
-    raise ValueError(f"debug.cam_class is '{text}', expected a class name, an index from 0 to "
-                     f'{len(names) - 1}, or nothing for the best class')
+    try:
+        return find_class(text, names)
+    except ValueError as error:
+        raise ValueError(f'debug.cam_class: {error}; nothing is the best class') from error
 
 
 def topic_name(layer: str, taken: set[str]) -> str:

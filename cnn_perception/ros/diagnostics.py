@@ -100,8 +100,8 @@ class CameraStatistics:
             return time.monotonic() - self.last_arrival if self.last_arrival else None
 
 
-def node_status(name: str, failure: str, classifier: Classifier | None, active: bool
-                ) -> DiagnosticStatus:
+def node_status(name: str, failure: str, classifier: Classifier | None, active: bool,
+                enabled: bool = True) -> DiagnosticStatus:
     """Say what the node runs and whether it can."""
     values = {}
     if classifier is not None:
@@ -115,6 +115,9 @@ def node_status(name: str, failure: str, classifier: Classifier | None, active: 
         return status(name, DiagnosticStatus.OK, 'unconfigured', values)
     if not classifier.network.trained:
         return status(name, DiagnosticStatus.WARN, 'random weights: the answers mean nothing',
+                      values)
+    if active and not enabled:
+        return status(name, DiagnosticStatus.OK, 'active, but disabled by the parameter enable',
                       values)
     return status(name, DiagnosticStatus.OK, 'active' if active else 'inactive', values)
 
@@ -131,7 +134,8 @@ def camera_status(name: str, statistics: CameraStatistics, publishers: int, busy
     silent = statistics.seconds_silent()
     if silent is not None and silent < SILENCE:
         if statistics.take_problem():
-            return status(name, DiagnosticStatus.WARN, 'frames are lost: see last problem', values)
+            return status(name, DiagnosticStatus.WARN,
+                          'frames are rejected or failed: see last problem', values)
         return status(name, DiagnosticStatus.OK, 'receiving', values)
     if busy >= SILENCE:
         return status(name, DiagnosticStatus.WARN,

@@ -13,7 +13,8 @@ import subprocess
 import sys
 from typing import Any
 
-from cnn_perception.images import decode, decode_compressed, ENCODINGS, ImageError
+from cnn_perception.encodings import ENCODINGS
+from cnn_perception.images import decode, decode_compressed, ImageError
 from cnn_perception.ros.raw_image import SerialisedImage
 import cv2
 import numpy as np
@@ -101,7 +102,11 @@ def to_rgb(message: Any, converter: str = 'auto') -> np.ndarray:
         raise TypeError(f'message is a {type(message).__name__}; sensor_msgs/Image or '
                         'sensor_msgs/CompressedImage is expected')
     if works and _fits_cv_bridge(message):
-        return np.ascontiguousarray(_bridge().imgmsg_to_cv2(message, 'rgb8'))
+        try:
+            return np.ascontiguousarray(_bridge().imgmsg_to_cv2(message, 'rgb8'))
+        except TypeError as error:  # which its own class of errors is
+            raise ImageError(f'{message.encoding} image of {message.width} x {message.height}: '
+                             f'cv_bridge cannot convert it: {error}') from error
     return decode(message.data, height=message.height, width=message.width,
                   encoding=message.encoding, step=message.step,
                   is_bigendian=bool(message.is_bigendian))

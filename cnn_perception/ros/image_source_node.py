@@ -8,6 +8,7 @@ from typing import Any
 
 from cnn_perception.ros import parameters, spinning
 from cnn_perception.ros.image_messages import from_rgb, to_compressed
+from cnn_perception.ros.log import forward_log
 from cnn_perception.sources import open_source, Picture, PictureSource
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
@@ -33,6 +34,7 @@ class ImageSourceNode(Node):
     def __init__(self, **options: Any) -> None:
         """Open the source; ValueError where there is none."""
         super().__init__('image_source', **options)
+        forward_log(self)
         parameters.declare(self, parameters.IMAGE_SOURCE)
         parameters.warn_of_unknown(self)
         self._settings = parameters.values(self, parameters.IMAGE_SOURCE)
@@ -40,7 +42,7 @@ class ImageSourceNode(Node):
             self.get_parameter(row.name) for row in parameters.IMAGE_SOURCE])
         if reason:
             raise ValueError(reason)
-        self._source = open_source(self._settings['source'], self._settings['width'],
+        self._source = open_source(str(self._settings['source']), self._settings['width'],
                                    self._settings['height'])
         reliable = self._settings['reliability'] == 'reliable'
         qos = QoSProfile(depth=1 if self._source.live else 5, reliability=(

@@ -10,14 +10,15 @@ import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 import difflib
+import re
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-__all__ = ['CLASSIFIER', 'IMAGE_SOURCE', 'Parameter', 'declare', 'markdown', 'refusal', 'values',
-           'warn_of_unknown']
+__all__ = ['CLASSIFIER', 'IMAGE_SOURCE', 'Parameter', 'declare', 'is_camera_name', 'markdown',
+           'refusal', 'values', 'warn_of_unknown']
 
 LIVE = 'live'
 UNCONFIGURED = 'unconfigured'
@@ -156,7 +157,7 @@ CLASSIFIER = (
 IMAGE_SOURCE = (
     Parameter('source', 'photographs', 'photographs (those that scikit-image and scikit-learn '
               'ship), a folder of pictures, a picture or video file, a camera device '
-              '(/dev/video0) or its number.', when=START),
+              '(/dev/video0) or its number.', when=START, free=True),
     Parameter('rate', 10.0, 'Frames a second; 0 publishes as fast as the source delivers.',
               bounds=(0.0, 1000.0), when=LIVE),
     Parameter('loops', 0, 'How often the source is played; 0 for ever. A camera has one pass.',
@@ -187,8 +188,7 @@ def declare(node: Node, table: Iterable[Parameter]) -> None:
 def warn_of_unknown(node: Node) -> None:
     """Warn of values given at start for parameters that the node does not have."""
     # rclpy keeps what was given to itself and says nothing of what nobody declared.
-    given = getattr(node, '_parameter_overrides', {})
-    for name in given:
+    for name in getattr(node, '_parameter_overrides', {}):
         if not node.has_parameter(name) and not name.startswith('qos_overrides.'):
             near = difflib.get_close_matches(name, node._parameters, n=2)
             node.get_logger().warning(
@@ -227,6 +227,11 @@ def refusal(table: Iterable[Parameter], changes: Iterable[RosParameter],
                     f'at the next configure: ros2 lifecycle set {node_name} deactivate, then '
                     'cleanup, set the parameter, then configure and activate')
     return ''
+
+
+def is_camera_name(name: str) -> bool:
+    """Tell whether topics can be below this name, relative to the node's namespace."""
+    return re.fullmatch(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', name, re.ASCII) is not None
 
 
 def markdown(table: Iterable[Parameter]) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import time
 from typing import Any
 
-from cnn_perception import rendering
+from cnn_perception import render
 from cnn_perception.answer_pictures import activation_picture, answer_picture
 from cnn_perception.classifier import Prediction
 from cnn_perception.explain import TopPatches
@@ -70,6 +70,7 @@ class Pictures:
         self._prepared = PreparedTaps(layers.classifier, warn)
         self._patches: dict[str, tuple[object, TopPatches]] = {}
         self._latencies: dict[str, deque[float]] = {}
+        self._told: set[tuple[str, object]] = set()
 
     # the worker's thread
 
@@ -116,11 +117,11 @@ class Pictures:
         if name in drawing.plan.layers:
             return self._mosaic(drawing, drawing.plan.layers[name])
         if name == 'overlay':
-            return self._overlay(drawing, rendering.legible(drawing.rgb))
+            return self._overlay(drawing, render.legible(drawing.rgb))
         if name == 'edges':
-            return rendering.edges(drawing.rgb)
+            return render.edges(drawing.rgb)
         if name == 'cam':
-            return self._cam(drawing, rendering.legible(drawing.rgb))
+            return self._cam(drawing, render.legible(drawing.rgb))
         if name == 'top_patches':
             return self._top_patches(drawing)
         if name == 'dashboard':
@@ -137,10 +138,12 @@ class Pictures:
             return None
         settings = drawing.settings
         options = {**settings.mosaic_options(activation.shape), **options}
-        if options['channels'] not in (settings.channels, 'first'):
+        if options['channels'] not in (settings.channels, 'first') and (
+                told := (layer, settings.channels)) not in self._told:
+            self._told.add(told)
             self._warn(f"'{layer}' has {len(activation)} channels: not all of debug.channels")
         try:
-            return rendering.mosaic(activation, caption=layer, **options)
+            return render.mosaic(activation, caption=layer, **options)
         except ValueError as error:
             self._warn(f"layer '{layer}' cannot be drawn: {error}")
             return None
@@ -177,15 +180,15 @@ class Pictures:
         if drawing.wish.plan is None or (
                 not whole and not self._prepared.failed(self._wishes.taps())):
             return None  # in a moment; a picture that says that there are none would be wrong
-        mosaics = [self._mosaic(drawing, layer, largest=rendering.MOSAIC_SIZE,
-                                count=min(drawing.settings.count, rendering.MOSAIC_COUNT),
+        mosaics = [self._mosaic(drawing, layer, largest=render.MOSAIC_SIZE,
+                                count=min(drawing.settings.count, render.MOSAIC_COUNT),
                                 labels=False)
                    for layer in list(drawing.plan.layers.values())[:DASHBOARD_LAYERS]]
         # Words are drawn after a small picture has been enlarged, or they would be as coarse.
-        rgb = rendering.for_dashboard(drawing.rgb)
+        rgb = render.for_dashboard(drawing.rgb)
         drawn = made if rgb is drawing.rgb else {}
         overlay, cam = drawn.get('overlay'), drawn.get('cam')
-        return rendering.dashboard(
+        return render.dashboard(
             self._overlay(drawing, rgb) if overlay is None else overlay,
             self._cam(drawing, rgb) if cam is None else cam,
             mosaics, list(self._latencies[drawing.camera.name]))

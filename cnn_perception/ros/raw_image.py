@@ -51,15 +51,19 @@ def read(data: bytes, message_type: type) -> SerialisedImage | Image | Compresse
     """
     Read a serialised message of type Image or CompressedImage.
 
-    What is not plainly an Image in one of the two byte orders is left to rclpy, and so are the
-    errors it raises.
+    What is not plainly an Image in one of the two byte orders is left to rclpy. ValueError where
+    that cannot read it either.
     """
     if message_type is Image:
         try:
             return view(data)
         except (KeyError, struct.error, ValueError):
             pass
-    return deserialize_message(data, message_type)
+    try:
+        return deserialize_message(data, message_type)
+    except (RuntimeError, MemoryError) as error:  # lengths may be anything
+        raise ValueError(f'{len(data)} bytes are no {message_type.__name__} message: {error}'
+                         ) from error
 
 
 def view(data: bytes) -> SerialisedImage:

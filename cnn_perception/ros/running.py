@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from itertools import islice
-import re
 from typing import Any
 
 from cnn_perception.classifier import Classifier
@@ -13,8 +12,9 @@ from cnn_perception.ros import messages
 from cnn_perception.ros.camera import Camera, image_topic
 from cnn_perception.ros.debug_layers import DebugLayers
 from cnn_perception.ros.debug_settings import DebugSettings, read_settings
-from cnn_perception.ros.image_messages import from_rgb
+from cnn_perception.ros.image_messages import cv_bridge_status, from_rgb
 from cnn_perception.ros.log import Throttled
+from cnn_perception.ros.parameters import is_camera_name
 from cnn_perception.ros.pictures import Pictures
 from cnn_perception.ros.pipeline import Pipeline
 from cnn_perception.ros.receiver import Receiver
@@ -32,7 +32,6 @@ __all__ = ['Loaded', 'Running']
 
 # More pictures change int8 ranges little and take their time.
 MOST_CALIBRATION = 64
-CAMERA_NAME = r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*'
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -62,6 +61,11 @@ class Loaded:
                 raise RuntimeError('told to end while the network was loaded')
             self.classifier.warm_up(count)
         self.layers = DebugLayers(self.classifier)
+        if not compressed:
+            # It is found out in another process, which no image must have to wait for.
+            works, which = cv_bridge_status()
+            node.get_logger().debug(f'images are converted by {which}' if works else
+                                    f'images are converted without cv_bridge: {which}')
         self.debug = read_settings(settings, self.classifier.labels)
         self.layers.check(self.debug)
         topics = self.layers.topics(self.debug)
@@ -152,6 +156,10 @@ class Running:
         self.receiver.destroy()
         return not left
 
+    def ended(self) -> bool:
+        """Tell whether both threads have ended."""
+        return all(worker.ended() for worker in self._workers)
+
     def _report(self, what: str, problem: str) -> None:
         # A process that is ending has nobody left to publish to.
         if self._node.context.ok():
@@ -164,7 +172,7 @@ def camera_names(cameras: tuple[str, ...]) -> list[str]:
     if names == ['']:
         return names
     for name in names:
-        if not re.fullmatch(CAMERA_NAME, name) or names.count(name) > 1:
+        if not is_camera_name(name) or names.count(name) > 1:
             raise ValueError(f'cameras are {names}, expected relative names that differ, of '
                              f"letters, digits and _, such as [front, left]; '{name}' is not")
     return names

@@ -47,6 +47,10 @@ class Worker:
         """Close the mailbox and wait for the current batch; returns False where it hangs."""
         self._mailbox.close()
         self._thread.join(timeout)
+        return self.ended()
+
+    def ended(self) -> bool:
+        """Tell whether the thread has ended."""
         return not self._thread.is_alive()
 
     def _run(self) -> None:

@@ -24,10 +24,12 @@ NAMESPACE = '/demo'
 START_TIMEOUT = 120.0
 # Seconds in which the last answers arrive after the source has ended.
 LINGER = 1.0
+# What a shell reports of a program that Ctrl-C ended.
+INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the demo; 0 where every process started and frames were answered."""
+    """Run the demo; 0 where every process started and frames were answered, else 1 or 130."""
     options = parse(arguments)
     folder = Path(options.out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -36,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
           f'ROS_DOMAIN_ID={os.environ["ROS_DOMAIN_ID"]}; starting the classifier ...', flush=True)
     listener = Listener(NAMESPACE, folder, steady=options.steady)
     processes: list[tuple[str, subprocess.Popen]] = []
+    interrupted = False
     try:
         classifier = start('classifier', classifier_parameters(options), folder, processes)
         if not listener.wait_for_answers(lambda: classifier.poll() is None, START_TIMEOUT):
@@ -50,11 +53,15 @@ def main(arguments: list[str] | None = None) -> int:
         if source.returncode != 0:
             return failed('image_source', folder)
     except KeyboardInterrupt:
+        interrupted = True
         print()
     finally:
         stop(processes)
         listener.close()
     answered = listener.summary()
+    if interrupted and not answered:
+        print('ended before the first answer', file=sys.stderr)
+        return INTERRUPTED
     if not answered:
         return failed('classifier', folder)
     print(f'\noverlays: {folder}/*.png, all on one sheet: {folder}/contact_sheet.png')

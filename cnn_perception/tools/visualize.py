@@ -24,6 +24,7 @@ from cnn_perception.answer_pictures import activation_picture, answer_picture
 from cnn_perception.architectures.errors import shape_text
 from cnn_perception.classifier import Classifier
 from cnn_perception.explain import first_convolution, GradCam, NetworkLayers, resolve_layers
+from cnn_perception.labels import find_class
 from cnn_perception.sources import read_picture
 import cv2
 import numpy as np
@@ -183,14 +184,10 @@ def _class_index(wanted: str | None, labels: Sequence[str]) -> int | None:
     """Find a class by number or name; None, which is the best one, if none is asked for."""
     if wanted is None:
         return None
-    if wanted in labels:
-        return labels.index(wanted)
-    if wanted.isdecimal() and int(wanted) < len(labels):
-        return int(wanted)
-    near = [label for label in labels if wanted.lower() in label.lower()][:3]
-    raise ValueError(f"--class: got '{wanted}', expected a class name or a number from 0 to "
-                     f'{len(labels) - 1}'
-                     + (f'; near matches: {", ".join(near)}' if near else ''))
+    try:
+        return find_class(wanted, labels)
+    except ValueError as error:
+        raise ValueError(f'--class: {error}') from error
 
 
 def _channels(words: Sequence[str]) -> str | tuple[int, ...]:

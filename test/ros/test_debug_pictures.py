@@ -4,7 +4,7 @@ import json
 import re
 import time
 
-from cnn_perception import rendering
+from cnn_perception import render
 from cnn_perception.classifier import Classifier
 from cnn_perception.explain import GradCam, NetworkLayers, resolve_layers
 from cnn_perception.photographs import photograph
@@ -74,7 +74,7 @@ def test_mosaics_show_the_true_activations(watcher, camera, reference):
     [prediction] = reference.predict([rgb], names)
     for topic, layer in zip(('early', 'middle', 'late'), names):
         shown = to_rgb(picture_of(watcher, camera, topic, 'coffee'))
-        expected = rendering.mosaic(prediction.activations[layer], caption=layer)
+        expected = render.mosaic(prediction.activations[layer], caption=layer)
         assert shown.shape == expected.shape
         # The node's float sums may differ in the last bit, and a colour with them.
         difference = np.abs(shown.astype(int) - expected)
@@ -89,7 +89,7 @@ def test_class_activation_is_that_of_the_best_class_or_the_chosen_one(
 
     def expected(index):
         heat = cam.map(prediction.activations, index)
-        return rendering.heatmap_blend(
+        return render.heatmap_blend(
             rgb, heat, reference.network.preprocessing,
             label=(prediction.labels[index], float(prediction.scores[index])),
             caption=f'Grad-CAM   {cam.layer}')
@@ -115,7 +115,7 @@ def test_filters_are_latched_and_come_to_viewers_that_do_not_ask_for_it(watcher,
     assert watcher.wait_for(lambda: received)
     shown = to_rgb(received[0])
     weight = reference.network.module.conv_stem.weight.numpy()
-    np.testing.assert_array_equal(shown, rendering.filters(weight, caption='conv_stem'))
+    np.testing.assert_array_equal(shown, render.filters(weight, caption='conv_stem'))
 
 
 def test_layers_come_and_go_within_a_second_and_cost_no_answer(defaults, camera):
@@ -196,7 +196,7 @@ def test_settings_take_effect_while_it_runs(defaults, camera, reference):
                         'debug.labels': False}.items():
         assert defaults.set_parameter(name, value).successful
     shown = to_rgb(picture_of(defaults, camera, 'conv_stem'))
-    expected = rendering.mosaic(
+    expected = render.mosaic(
         prediction.activations['conv_stem'], channels=(3, 1, 30), normalize='layer',
         colormap='grey', scale=2, labels=False, caption='conv_stem')
     assert shown.shape == expected.shape
@@ -209,7 +209,7 @@ def test_channels_that_a_layer_lacks_are_left_out(defaults, camera, reference):
     assert defaults.set_parameter('debug.layers', ['conv_stem']).successful
     assert defaults.set_parameter('debug.channels', '31, 32, 5, 400').successful
     shown = to_rgb(picture_of(defaults, camera, 'conv_stem'))
-    expected = rendering.mosaic(
+    expected = render.mosaic(
         prediction.activations['conv_stem'], channels=(31, 5), caption='conv_stem')
     assert shown.shape == expected.shape
     assert np.abs(shown.astype(int) - expected).mean() < 1
@@ -255,8 +255,23 @@ def test_list_layers_names_everything_with_its_shape(watcher, reference):
 
 
 def test_reset_patches(watcher, camera):
-    picture_of(watcher, camera, 'top_patches')
-    assert watcher.call(Trigger, 'classifier/reset_patches', Trigger.Request()).success
+    def reset():
+        assert watcher.call(Trigger, 'classifier/reset_patches', Trigger.Request()).success
+
+    def patches(name):
+        shown = picture_of(watcher, camera, 'top_patches', name)
+        # What was still on its way before shows the picture before.
+        while shown.header.frame_id != name:
+            shown = picture_of(watcher, camera, 'top_patches', name)
+        return to_rgb(shown)
+
+    reset()
+    alone = patches('rocket')
+    patches('cat')
+    both = patches('rocket')
+    assert both.shape != alone.shape or (both != alone).any()
+    reset()
+    np.testing.assert_array_equal(patches('rocket'), alone)
 
 
 def test_a_network_without_rows_and_columns_still_answers(start, namespace, observer):

@@ -4,6 +4,7 @@ import signal
 
 from cnn_perception import photographs
 from cnn_perception.ros.image_messages import to_rgb
+from cnn_perception.sources import open_source
 import cv2
 import numpy as np
 import pytest
@@ -45,6 +46,27 @@ def test_a_folder_is_played_in_order_and_looped(start, namespace, observer, fram
     values = [int(to_rgb(frame)[0, 0, 0]) for frame in frames]
     assert values[:7] == [10, 200, 90, 10, 200, 90, 10]
     assert {frame.header.frame_id for frame in frames} == {'camera'}
+
+
+def test_pictures_that_cannot_be_read_are_passed_over(start, namespace, observer, frames,
+                                                      tmp_path):
+    for name, value in (('a', 10), ('c', 90)):
+        write(tmp_path / f'{name}.png', np.full((6, 8, 3), value, np.uint8))
+    (tmp_path / 'b.png').write_text('not a picture')
+    process = start('image_source', namespace, source=tmp_path, rate=50.0, loops=3,
+                    exit_when_done=True)
+    assert observer.wait_for(lambda: process.process.poll() is not None)
+    assert process.process.returncode == 0
+    assert [int(to_rgb(frame)[0, 0, 0]) for frame in frames] == [10, 90] * 3
+    assert process.log.count('passed over') == 1
+    assert "b.png' is not a picture" in process.log
+
+
+def test_a_folder_of_which_nothing_can_be_read_is_refused(tmp_path):
+    for name in ('a.png', 'b.png'):
+        (tmp_path / name).write_text('not a picture')
+    with pytest.raises(ValueError, match=r'none of the 2 pictures from .* can be read'):
+        open_source(str(tmp_path))
 
 
 def test_a_video_file(start, namespace, observer, frames, tmp_path):
@@ -92,9 +114,9 @@ def test_rate_changes_while_it_runs(start, namespace, observer, frames):
 
 
 @pytest.mark.parametrize(('source', 'expected'), [
-    ('/nowhere', 'does not exist'), ('97', 'cannot be opened')])
+    ("'/nowhere'", 'does not exist'), ("'97'", 'cannot be opened'), ('97', 'cannot be opened')])
 def test_a_source_that_is_not_there_ends_with_one_line(start, namespace, source, expected):
-    process = start('image_source', namespace, source=f"'{source}'")
+    process = start('image_source', namespace, source=source)
     assert process.process.wait(60) == 1
     assert expected in process.log
     assert 'Traceback' not in process.log

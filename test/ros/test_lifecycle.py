@@ -5,6 +5,7 @@ from pathlib import Path
 from cnn_perception import backends
 from cnn_perception.ros import parameters
 from cnn_perception.ros.image_messages import from_rgb
+from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 import pytest
 from rcl_interfaces.msg import ParameterType
@@ -209,6 +210,10 @@ def test_enable_drops_and_takes_up_the_subscription(watcher):
     assert watcher.set_parameter('enable', False).successful
     assert watcher.wait_for(lambda: count() == 0)
     assert is_silent(watcher)
+    reports = watcher.listen(DiagnosticArray, '/diagnostics')
+    assert watcher.wait_for(lambda: any(
+        'disabled' in status.message for report in reports for status in report.status
+        if status.name == f'{watcher.namespace}/classifier'))
     assert watcher.set_parameter('enable', True).successful
     assert watcher.wait_for(lambda: count() == 1)
     assert classifies(watcher)
@@ -224,6 +229,17 @@ def test_architecture_changes_between_cleanup_and_configure(start, namespace, ob
     assert observer.change_state('activate')
     assert classifies(observer)
     assert 'squeezenet1_1 ready in' in process.log
+
+
+def test_the_period_of_diagnostics_changes_at_configure(start, namespace, observer):
+    start('classifier', namespace, autostart=False, diagnostics_period=3600.0, **SMALL)
+    observer.wait_for_state('unconfigured')
+    reports = observer.listen(DiagnosticArray, '/diagnostics')
+    own = lambda: [status for report in reports for status in report.status  # noqa: E731
+                   if status.name == f'{namespace}/classifier']
+    assert observer.set_parameter('diagnostics_period', 0.1).successful
+    assert observer.change_state('configure')
+    assert observer.wait_for(own)
 
 
 @pytest.mark.skipif(not Path('/proc/self/task').is_dir(), reason='no /proc to count threads in')

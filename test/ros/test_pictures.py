@@ -6,7 +6,7 @@ import time
 import uuid
 import weakref
 
-from cnn_perception import rendering
+from cnn_perception import render
 from cnn_perception.classifier import Classifier
 from cnn_perception.ros.camera import Camera
 from cnn_perception.ros.debug_layers import DebugLayers
@@ -91,29 +91,29 @@ def bench(layers):
 
 
 def test_the_dashboard_alone_has_only_its_own_mosaics_drawn(bench, monkeypatch):
-    drawn, original = [], rendering.mosaic
+    drawn, original = [], render.mosaic
 
     def mosaic(activation, **options):
         drawn.append(options.get('largest'))
         return original(activation, **options)
-    monkeypatch.setattr(rendering, 'mosaic', mosaic)
+    monkeypatch.setattr(render, 'mosaic', mosaic)
     one = bench('a')
     one.watch('a', 'dashboard')
     one.show('a')
     drawn.clear()
     one.show('a')
     one.settle(lambda: one.received)
-    assert drawn == [rendering.MOSAIC_SIZE] * 3
+    assert drawn == [render.MOSAIC_SIZE] * 3
     assert one.warnings == []
 
 
 def test_a_dashboard_that_is_shown_is_whole(bench, monkeypatch):
-    shown, original = [], rendering.dashboard
+    shown, original = [], render.dashboard
 
     def dashboard(answer, activation, mosaics, latencies):
         shown.append([part is not None for part in (answer, activation, *mosaics)])
         return original(answer, activation, mosaics, latencies)
-    monkeypatch.setattr(rendering, 'dashboard', dashboard)
+    monkeypatch.setattr(render, 'dashboard', dashboard)
     one = bench('a')
     one.watch('a', 'dashboard')
     one.show('a')
@@ -132,12 +132,12 @@ def test_a_dashboard_that_is_shown_is_whole(bench, monkeypatch):
 
 
 def test_the_dashboard_shows_as_many_maps_as_are_asked_for(bench, monkeypatch):
-    counts, original = [], rendering.mosaic
+    counts, original = [], render.mosaic
 
     def mosaic(activation, **options):
         counts.append(options['count'])
         return original(activation, **options)
-    monkeypatch.setattr(rendering, 'mosaic', mosaic)
+    monkeypatch.setattr(render, 'mosaic', mosaic)
     one = bench('a')
     one.settings = replace(one.settings, count=4)
     one.watch('a', 'dashboard')
@@ -183,7 +183,7 @@ def test_another_class_is_shown_with_its_own_map_and_name(bench, layers, monkeyp
     def blend(rgb, heat, preprocessing, label, **options):
         shown.append((label[0], heat))
         return rgb
-    monkeypatch.setattr(rendering, 'heatmap_blend', blend)
+    monkeypatch.setattr(render, 'heatmap_blend', blend)
     cam = layers.cam('')
     true = {}
     frame = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)

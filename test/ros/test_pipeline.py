@@ -1,5 +1,7 @@
 """From frames to answers in one process: what one camera's frame may cost the others."""
 
+import threading
+
 from cnn_perception.classifier import Classifier
 from cnn_perception.photographs import photograph
 from cnn_perception.ros.camera import Camera
@@ -13,6 +15,7 @@ from cnn_perception.ros.pipeline import Pipeline
 import numpy as np
 import pytest
 import rclpy
+from rclpy.publisher import Publisher
 from rclpy.serialization import serialize_message
 from std_msgs.msg import Header
 
@@ -29,7 +32,7 @@ def node():
 
 @pytest.fixture
 def run(node):
-    """Return (classify, cameras, what was logged): classify takes {camera: picture}."""
+    """Return (classifier, classify, what was logged); classify takes pictures by camera."""
     classifier = Classifier('resnet18', 'none', 'cpu', backend='torch')
     cameras = {name: Camera(node, name, f'{name}/image', False) for name in ('front', 'line')}
     settings = {row.name: row.default for row in CLASSIFIER}
@@ -39,8 +42,9 @@ def run(node):
                         lambda text, kind='': logged.append(text), logged.append)
 
     def classify(frames):
-        pipeline.process([Letter(name, serialize_message(from_rgb(rgb, Header())), 0)
-                          for name, rgb in frames.items()])
+        pipeline.process([Letter(name, frame if isinstance(frame, bytes) else
+                                 serialize_message(from_rgb(frame, Header())), 0)
+                          for name, frame in frames.items()])
         return {name: camera.statistics.counts for name, camera in cameras.items()}
     return classifier, classify, logged
 
@@ -54,6 +58,39 @@ def test_a_picture_too_long_to_prepare_is_rejected_alone(run):
     [text] = logged
     assert '16000 x 1' in text
     assert 'crop it' in text
+
+
+def test_a_message_that_is_cut_short_is_rejected_alone(run):
+    _, classify, logged = run
+    counts = classify({'front': photograph('cat'), 'line': b'\x00\x01\x00\x00cut'})
+    assert counts['front']['classified'] == 1
+    assert counts['line']['rejected'] == 1
+    [text] = logged
+    assert text.startswith('dropped an image of line/image: 7 bytes are no Image message')
+
+
+def test_an_answer_that_is_no_number_fails_with_its_cause(run, monkeypatch):
+    classifier, classify, logged = run
+    monkeypatch.setattr(classifier.backend, 'forward', lambda batch, taps=(): (
+        np.full((len(batch), 1000), np.inf, np.float32), {}))
+    counts = classify({'front': photograph('cat')})
+    assert (counts['front']['classified'], counts['front']['failed']) == (0, 1)
+    [text] = logged
+    assert 'gave no numbers in float32: expected finite logits' in text
+
+
+def test_a_publisher_that_waits_holds_up_no_classification(node, monkeypatch):
+    camera = Camera(node, 'front', 'front/image', False)
+    asked = []
+
+    def publish(self, message):
+        asking = threading.Thread(target=camera.watched, daemon=True)
+        asking.start()
+        asking.join(10.0)
+        asked.append(not asking.is_alive())
+    monkeypatch.setattr(Publisher, 'publish', publish)
+    camera.show('overlay', photograph('cat'), Header())
+    assert asked == [True]
 
 
 def test_a_batch_that_fails_is_classified_frame_by_frame(run, monkeypatch):

@@ -76,11 +76,12 @@ def test_stamps_before_the_epoch_and_images_without_pixels():
     assert stamp_of(b'') == 0
 
 
-def test_what_is_cut_short_is_left_to_rclpy():
-    data = serialize_message(image())
-    for length in (4, 12, 20, 30, len(data) - 1):
-        with pytest.raises(Exception, match=r'[Ff]ailed|deserialize|RMW'):
-            read(data[:length], Image)
+@pytest.mark.parametrize('message', [image(), CompressedImage(format='jpeg', data=b'abc')])
+def test_what_is_cut_short_is_refused(message):
+    data = serialize_message(message)
+    for length in (4, 12, 20, len(data) - 1):
+        with pytest.raises(ValueError, match=f'^{length} bytes are no {type(message).__name__} '):
+            read(data[:length], type(message))
 
 
 def test_compressed_images_are_left_to_rclpy():
@@ -97,6 +98,6 @@ def test_noise_never_does_more_than_raise():
             data[place] = generator.integers(0, 256)
         try:
             seen = read(bytes(data), Image)
-        except (RuntimeError, UnicodeDecodeError, MemoryError):
+        except ValueError:
             continue
         assert len(seen.data) <= len(whole)

@@ -35,8 +35,8 @@ def overlay(frame: np.ndarray, classes: Sequence[tuple[str, float]], caption: st
     Draw classes and scores over a picture, on a darkened panel at its lower edge.
 
     frame: (H, W, 3) uint8 RGB, left as it is. classes: (name, score in [0, 1]), best first; as
-    many rows are drawn as fit into half of the height. caption: a line above them. Letters grow
-    with the picture, from 9 pixels upwards, so that they can be read at any width.
+    many rows are drawn as fit into three fifths of the height. caption: a line above them.
+    Letters grow with the picture, from 9 pixels upwards, so that they can be read at any width.
     """
     picture = np.ascontiguousarray(frame).copy()
     height, width = picture.shape[:2]

@@ -44,9 +44,9 @@ def edges(frame: np.ndarray, *, width: int = 1280) -> np.ndarray:
     Apply the four filters to a picture and draw the answers beside each other.
 
     frame: (H, W, 3) uint8 RGB, weighed to grey by ITU-R BT.601 and made smaller where four of it
-    would be wider than `width`; never larger. Brightness is the square root
-    of the answer. Returns (H, W, 3) uint8 RGB, each answer under its
-    name and its weights: white 1, black -1, grey 0. Raises ValueError for a width below 320.
+    would be wider than `width`; never larger. Brightness is the square root of the answer.
+    Returns (H, W, 3) uint8 RGB, each answer under its name and its weights: white 1, black -1,
+    grey 0. Raises ValueError for a width below 320.
     """
     if width < 320:
         raise ValueError(f'width is {width}, expected at least 320')
