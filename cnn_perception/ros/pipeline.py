@@ -16,6 +16,7 @@ from cnn_perception.ros.messages import classification
 from cnn_perception.ros.newest import Letter
 from cnn_perception.ros.pictures import Drawing, Pictures
 from cnn_perception.ros.raw_image import read, SerialisedImage
+from cnn_perception.ros.wishes import Wish
 import numpy as np
 from rclpy.clock import Clock
 from rclpy.time import Time
@@ -61,31 +62,40 @@ class Pipeline:
 
     def _classify(self, frames: list[Frame]) -> None:
         wishes = [self._pictures.wish(frame.camera) for frame in frames]
+        taps = self._pictures.taps(wishes)
+        drawings: list[Drawing] = []
+        # Layers are told picture by picture, and copied: of those alone whose camera is watched.
+        for tapped in (False, True):
+            asked = [(frame, wish) for frame, wish in zip(frames, wishes)
+                     if (wish is not None and wish.needs_taps and bool(taps)) is tapped]
+            if asked:
+                drawings += self._answered(asked, taps if tapped else ())
+        # Every answer leaves before the first picture is begun.
+        for drawing in drawings:
+            self._pictures.post(drawing)
+
+    def _answered(self, asked: list[tuple[Frame, Wish | None]], taps: tuple[str, ...]
+                  ) -> list[Drawing]:
+        """Classify as one batch and publish the answers; returns what is to be drawn."""
         started = time.monotonic()
         try:
-            predictions = self._classifier.predict(
-                [frame.rgb for frame in frames], self._pictures.taps(wishes))
+            predictions = self._classifier.predict([frame.rgb for frame, _ in asked], taps)
         except (RuntimeError, ValueError, MemoryError) as error:
-            if len(frames) > 1:
+            if len(asked) > 1:
                 # One camera's frame must not cost the others theirs.
-                for frame in frames:
-                    self._classify([frame])
-                return
-            [frame] = frames
+                return [drawing for one in asked for drawing in self._answered([one], taps)]
+            [(frame, _)] = asked
             frame.camera.statistics.count('failed', problem=str(error))
             self._error(f'the network failed on a frame of {frame.camera.topic}, dropped: {error}')
-            return
+            return []
         if self._closed:
-            return
+            return []
         duration = time.monotonic() - started
         settings = self._settings()
-        for frame, prediction in zip(frames, predictions):
+        for (frame, _), prediction in zip(asked, predictions):
             self._answer(frame, prediction, duration, settings)
-        # Every answer leaves before the first picture is begun.
-        for frame, prediction, wish in zip(frames, predictions, wishes):
-            if wish is not None:
-                self._pictures.post(Drawing(frame.camera, wish, frame.image.header, frame.rgb,
-                                            prediction, duration))
+        return [Drawing(frame.camera, wish, frame.image.header, frame.rgb, prediction, duration)
+                for (frame, wish), prediction in zip(asked, predictions) if wish is not None]
 
     def _decode(self, letter: Letter) -> Frame | None:
         camera = self._cameras[letter.camera]

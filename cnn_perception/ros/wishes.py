@@ -50,6 +50,11 @@ class Wish:
     settings: DebugSettings
     plan: Plan | None = None
 
+    @property
+    def needs_taps(self) -> bool:
+        """Tell whether any of the pictures is drawn from what layers gave."""
+        return self.plan is not None and bool(self.plan.taps)
+
 
 class Wishes:
     """The wishes of all cameras; `wish` is for one thread, `plan` for another."""

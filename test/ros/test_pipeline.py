@@ -12,6 +12,7 @@ from cnn_perception.ros.newest import Letter
 from cnn_perception.ros.parameters import CLASSIFIER
 from cnn_perception.ros.pictures import Pictures
 from cnn_perception.ros.pipeline import Pipeline
+from cnn_perception.ros.wishes import Plan, Wish
 import numpy as np
 import pytest
 import rclpy
@@ -111,3 +112,25 @@ def test_a_batch_that_fails_is_classified_frame_by_frame(run, monkeypatch):
     [text] = logged
     assert 'line/image' in text
     assert 'still out of memory' in text
+
+
+def test_layers_are_told_only_of_the_camera_that_is_watched(run, monkeypatch):
+    """A tapped network runs picture by picture, which those pay for who look."""
+    classifier, classify, _ = run
+    layers = classifier.layer_names()[-2:]
+    plan = Plan({}, '', (), tuple(layers))
+    monkeypatch.setattr(Pictures, 'wish', lambda self, camera: Wish(
+        (), frozenset({'cam'}), None, plan if camera.name == 'line' else None))
+    monkeypatch.setattr(Pictures, 'taps', lambda self, wishes: tuple(layers))
+    posted, batches, original = [], [], classifier.predict
+    monkeypatch.setattr(Pictures, 'post', lambda self, drawing: posted.append(drawing))
+
+    def predict(frames, taps=()):
+        batches.append((len(frames), taps))
+        return original(frames, taps)
+    monkeypatch.setattr(classifier, 'predict', predict)
+    counts = classify({'front': photograph('cat'), 'line': photograph('coffee')})
+    assert batches == [(1, ()), (1, tuple(layers))]
+    assert [count['classified'] for count in counts.values()] == [1, 1]
+    assert {drawing.camera.name: [*drawing.prediction.activations] for drawing in posted} == {
+        'front': [], 'line': layers}
