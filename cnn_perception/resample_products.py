@@ -22,14 +22,19 @@ WEIGHT_BITS, MOST_BITS = 15, 22
 
 @dataclass(frozen=True)
 class Pass:
-    """weights: (outputs, inputs) float32, whole numbers; one: the number that stands for 1."""
+    """
+    weights: (outputs, inputs) float32, whole numbers divided by a power of two, and so exact.
+
+    beyond: whether levels can come out that are none, as weights of both signs give.
+    """
 
     weights: torch.Tensor
-    one: float
+    beyond: bool
 
     def rounded(self, sums: torch.Tensor) -> torch.Tensor:
         """Turn sums of weights times levels into levels, float32 whole numbers in [0, 255]."""
-        return sums.add_(self.one / 2).div_(self.one).floor_().clamp_(0, 255)
+        levels = sums.add_(0.5).floor_()
+        return levels.clamp_(0, 255) if self.beyond else levels
 
 
 class ProductResampling:
@@ -47,12 +52,12 @@ class ProductResampling:
         top, left, height, width = box
         down = whole_weights(size[0], resized[0], interpolation)
         across = whole_weights(size[1], resized[1], interpolation)
-        down = Pass(down.weights[top:top + height], down.one)
-        used = down.weights.any(dim=0).nonzero()
+        rows = down.weights[top:top + height]
+        used = rows.any(dim=0).nonzero()
         self._rows = slice(int(used[0]), int(used[-1]) + 1)
-        self._down = Pass(down.weights[:, self._rows].contiguous().to(device), down.one)
+        self._down = Pass(rows[:, self._rows].contiguous().to(device), down.beyond)
         self._across = Pass(across.weights[left:left + width].t().contiguous().to(device),
-                            across.one)
+                            across.beyond)
 
     def __call__(self, pictures: torch.Tensor) -> torch.Tensor:
         """Resize (N, 3, H, W) uint8."""
@@ -63,9 +68,9 @@ class ProductResampling:
 
 
 def whole_weights(length: int, resized: int, interpolation: str) -> Pass:
-    """Return the weights (resized, length) of one axis as torch's uint8 kernel rounds them."""
+    """Return the weights (resized, length) of one axis, rounded as torch's uint8 kernel does."""
     if length == resized:
-        return Pass(torch.eye(length), 1.0)
+        return Pass(torch.eye(length), False)
     # What becomes of each single input pixel, in the double precision that the kernel uses.
     single = torch.eye(length, dtype=torch.float64)[None, None]  # (1, 1, length, length)
     weights = torch.nn.functional.interpolate(
@@ -75,4 +80,5 @@ def whole_weights(length: int, resized: int, interpolation: str) -> Pass:
     while bits < MOST_BITS and int(0.5 + largest * 2 ** (bits + 1)) < 2 ** WEIGHT_BITS:
         bits += 1
     one = float(2 ** bits)
-    return Pass(torch.trunc(weights * one + torch.where(weights < 0, -0.5, 0.5)).float(), one)
+    whole = torch.trunc(weights * one + torch.where(weights < 0, -0.5, 0.5))
+    return Pass((whole / one).float(), bool((whole < 0).any()))

@@ -14,7 +14,7 @@ from cnn_perception.backends import (
 from cnn_perception.backends import selection
 from cnn_perception.backends.base import joined, parts_of, WithoutTaps
 from cnn_perception.backends.compile_backend import of_its_own
-from cnn_perception.backends.cuda_backend import by_size, CudaBackend
+from cnn_perception.backends.cuda_backend import by_size, CudaBackend, room_for, roomy_parts
 from cnn_perception.backends.folding import folded
 from cnn_perception.backends.half import half_module, round_kernels
 from cnn_perception.backends.tapping import TRACING, Tracing
@@ -23,6 +23,7 @@ from cnn_perception.devices import resolve_precision
 from cnn_perception.explain import GradCam
 from cnn_perception.preprocess import plain
 from cnn_perception.processor import adds_bytes_in_16_bits, physical_cores
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -38,7 +39,9 @@ CASES = [
                  marks=[pytest.mark.gpu] if device == 'cuda' else [])
     for backend in names() for precision in TOLERANCE for device in ('cpu', 'cuda')
     if device in selection.known(backend).devices
-    for network in SLOW.get(backend, NETWORKS)]
+    for network in SLOW.get(backend, NETWORKS)
+    # With random weights its last layers give some 1e-9, of which float16 keeps nothing.
+    if (precision, network) != ('float16', 'mobilenet_v3_small')]
 
 
 @pytest.fixture(scope='module')
@@ -68,9 +71,15 @@ def sharp_weights(architecture):
     torch.manual_seed(0)
     module = architectures.create(architecture).eval()
     head = [part for part in module.modules() if isinstance(part, nn.Linear)][-1]
-    probe = torch.rand(4, *architectures.input_shape(architecture)) * 2.0 - 1.0
+    channels, *size = architectures.input_shape(architecture)
+    probe = torch.stack([
+        torch.from_numpy(cv2.resize(photographs.photograph(name), size[::-1])).permute(2, 0, 1)
+        for name in photographs.NAMES])[:, :channels] / 127.5 - 1.0
     with torch.inference_mode():
-        head.weight *= 3.0 / float(module(probe).std())
+        head.bias.zero_()
+        logits = module(probe)
+        # From picture to picture: what is the same for all of them is no answer.
+        head.weight *= 0.4 / float((logits - logits.mean(dim=0)).std())
         head.bias -= module(probe).mean(dim=0)
     return module.state_dict()
 
@@ -233,6 +242,21 @@ def test_a_backend_with_other_answers_is_passed_over(registry, factor):
     backend, reason = choose('wrong', *small())
     assert backend.name in ('openvino', 'torch')
     assert "its answer differs from torch's by" in reason
+
+
+def test_half_precision_that_overflows_is_left_for_float32(monkeypatch):
+    # Slow on most processors, and refused for that.
+    monkeypatch.setattr(TorchBackend, 'refusal', classmethod(lambda kind, settings: ''))
+    module, preprocessing, settings = small()
+    with torch.inference_mode():
+        module[0].weight *= 1e6
+        module[3].weight *= 1e-6
+    backend, reason = choose('torch', module, preprocessing, Settings(settings.device, 'float16'))
+    assert (backend.name, backend.precision) == ('torch', 'float32')
+    assert "torch: it cannot run this network: in float16 its answer differs from torch's by nan" \
+        in reason
+    logits, _ = backend.forward(backend.prepare([np.full((8, 8, 3), 99, np.uint8)]))
+    assert np.isfinite(logits).all()
 
 
 def test_a_name_is_registered_once(registry):
@@ -533,6 +557,18 @@ def test_batches_are_cut_into_few_sizes(pictures, sizes):
     assert logits.tolist() == batch.tolist()
     assert activations['a'].tolist() == (-batch).tolist()
     assert [len(part) for part in parts_of(batch, 1)] == [1] * pictures
+
+
+@pytest.mark.parametrize(('pictures', 'sizes'), [
+    (1, [1]), (3, [3]), (5, [4, 1]), (6, [6]), (9, [8, 1]), (11, [11]), (16, [16]),
+    (21, [16, 4, 1]), (40, [16, 16, 8])])
+def test_a_gpu_runs_batches_with_some_room_left(pictures, sizes):
+    batch = np.arange(pictures)
+    parts = roomy_parts(batch, 16)
+    assert [len(part) for part in parts] == sizes
+    assert np.concatenate(parts).tolist() == batch.tolist()
+    assert all(2 * room_for(size) <= 3 * size for size in sizes)
+    assert [len(part) for part in roomy_parts(batch, 1)] == [1] * pictures
 
 
 def test_openvino_frees_the_requests_of_forgotten_networks():

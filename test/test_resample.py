@@ -83,7 +83,9 @@ def test_a_device_reads_the_levels_that_the_cpu_computes(resize, mode, channels)
 def test_weights_are_whole_numbers_of_sixteen_bits():
     """From 4 pixels to 2 a bilinear filter weighs 3, 3, 1 and 1, 3, 3 of 7."""
     found = whole_weights(4, 2, 'bilinear')
-    assert found.one == 65536.0
-    expected = torch.tensor([[3, 3, 1, 0], [0, 1, 3, 3]]) / 7.0 * found.one
-    assert torch.equal(found.weights, (expected + 0.5).floor())
-    assert float(found.weights.max()) < 2 ** 15
+    assert not found.beyond
+    whole_numbers = found.weights * 65536.0
+    expected = torch.tensor([[3, 3, 1, 0], [0, 1, 3, 3]]) / 7.0 * 65536.0
+    assert torch.equal(whole_numbers, (expected + 0.5).floor())
+    assert float(whole_numbers.max()) < 2 ** 15
+    assert whole_weights(4, 2, 'bicubic').beyond

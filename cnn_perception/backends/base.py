@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ['Backend', 'channels_last', 'CompileError', 'drop_taps', 'DTYPES', 'first_line',
-           'Forward', 'joined', 'LARGEST', 'parts_of', 'PRECISIONS', 'Settings']
+__all__ = ['Backend', 'Batch', 'channels_last', 'CompileError', 'drop_taps', 'DTYPES',
+           'first_line', 'Forward', 'joined', 'LARGEST', 'parts_of', 'PRECISIONS', 'Settings']
 
 PRECISIONS = ('float32', 'float16', 'bfloat16', 'int8')
 DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}

@@ -5,9 +5,10 @@ The uint8 pictures go to the GPU from pinned memory; resizing, crop and normalis
 recording for each (pictures, height, width), the network one for each (pictures, taps), with
 batch normalisation folded in where nothing is tapped. Choosing cuDNN's algorithms takes seconds
 for each number of pictures, so only powers of two are recorded, and tapped networks for one
-picture. All work is queued on one stream of the engine's own, by one thread at a time: a lock is
-held from the upload to the queued copy into a new batch, and from there to the answer. Recording
-has another stream and another lock, so that answers do not wait for it.
+picture; a number between them is run with some room left over. All work is queued on one stream
+of the engine's own, by one thread at a time: a lock is held from the upload to the queued copy
+into a new batch, and from there to the answer. Recording has another stream and another lock, so
+that answers do not wait for it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ import threading
 import time
 
 from cnn_perception.backends.base import (
-    Backend, channels_last, CompileError, drop_taps, DTYPES, first_line, Forward, joined,
-    LARGEST, parts_of, Settings)
+    Backend, Batch, channels_last, CompileError, drop_taps, DTYPES, first_line, Forward, joined,
+    LARGEST, Settings)
 from cnn_perception.backends.cuda_graphs import (
     Function, in_float32, PinnedOutputs, Recorded, Staging)
 from cnn_perception.backends.folding import folded
@@ -31,7 +32,7 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ['CudaBackend', 'by_size']
+__all__ = ['CudaBackend', 'by_size', 'room_for', 'roomy_parts']
 
 # Beyond this many networks new ones are not recorded.
 MOST_RECORDINGS = 128
@@ -76,9 +77,9 @@ class CudaBackend(Backend):
         """
         preprocessing = self.preprocessor.preprocessing
         shape = (len(frames), preprocessing.channels, *preprocessing.crop)
-        parts = [(places, *self._reader(len(places), height, width))
+        parts = [(places, *self._reader(room_for(len(places)), height, width))
                  for (height, width), indices in by_size(frames).items()
-                 for places in parts_of(indices, self._largest)]
+                 for places in roomy_parts(indices, self._largest)]
         with self._lock, torch.inference_mode(), torch.cuda.stream(self._stream):
             batch = torch.empty(shape, dtype=self.dtype, device=self.device,
                                 memory_format=torch.channels_last)
@@ -86,7 +87,7 @@ class CudaBackend(Backend):
                 staging.upload([frames[place] for place in places], reader.input)
                 [pictures] = reader()
                 if len(places) == len(frames):
-                    batch.copy_(pictures)
+                    batch.copy_(pictures[:len(places)])
                     continue
                 for slot, place in enumerate(places):
                     batch[place].copy_(pictures[slot])
@@ -95,13 +96,13 @@ class CudaBackend(Backend):
     def forward(self, batch: torch.Tensor, taps: tuple[str, ...] = ()) -> Forward:
         """Run (N, C, h, w) as `prepare` returns it; see `Backend.forward`."""
         while True:
-            parts = parts_of(batch, 1 if taps else self._largest)
+            parts = roomy_parts(batch, 1 if taps else self._largest)
             try:
                 return joined([self._run(part, taps) for part in parts])
             except CompileError as error:
                 if len(parts[0]) == 1:
                     raise
-                self._largest = len(parts[0]) // 2
+                self._largest = room_for(len(parts[0])) // 2
                 LOGGER.warning('backend %s runs at most %d picture(s) at once, because more '
                                'failed: %s', self.name, self._largest, error)
 
@@ -118,18 +119,17 @@ class CudaBackend(Backend):
 
     def function(self, size: int, taps: tuple[str, ...]) -> Function:
         """Return what runs `size` pictures (N, C, h, w): (logits, *activations), float32."""
-        module = self.tapped(taps) if taps or self._plain is None else self._plain
-
-        return in_float32(module)
+        return in_float32(self.tapped(taps) if taps or self._plain is None else self._plain)
 
     def _placed(self, module: nn.Module, settings: Settings) -> nn.Module:
         return channels_last(self.converted(module).to(settings.device))
 
     def _run(self, batch: torch.Tensor, taps: tuple[str, ...]) -> Forward:
-        network, pinned = self._network(batch.shape[0], taps)
+        count = len(batch)
+        network, pinned = self._network(room_for(count), taps)
         with self._lock, torch.inference_mode(), torch.cuda.stream(self._stream):
-            network.input.copy_(batch)
-            logits, *values = (part.numpy() for part in pinned.download(network()))
+            network.input[:count].copy_(batch)
+            logits, *values = (part.numpy() for part in pinned.download(network(), count))
         return logits, dict(zip(taps, values))
 
     def _network(self, size: int, taps: tuple[str, ...]) -> tuple[Recorded, PinnedOutputs]:
@@ -164,7 +164,7 @@ class CudaBackend(Backend):
             def read(pictures: torch.Tensor) -> tuple[torch.Tensor]:
                 return (self.preprocessor.normalise(levels(pictures)).to(
                     self.dtype, memory_format=torch.channels_last),)
-            found = Staging(*key), self._recorded(read, (*key, 3), torch.uint8)
+            found = Staging(*key), self._recorded(read, (*key, 3), torch.uint8, whole=True)
             if len(self._readers) >= MOST_READERS:
                 # Nobody queues work meanwhile, and all that was queued is done.
                 with self._lock:
@@ -176,7 +176,7 @@ class CudaBackend(Backend):
             return found
 
     def _recorded(self, function: Function, shape: tuple[int, ...], dtype: torch.dtype,
-                  record: bool = True) -> Recorded:
+                  record: bool = True, whole: bool = False) -> Recorded:
         # Recording runs the module, which a trace elsewhere would catch.
         with (TRACING.passing(), torch.inference_mode(), torch.cuda.device(self.device),
               torch.cuda.stream(self._recorder)):
@@ -186,7 +186,8 @@ class CudaBackend(Backend):
             # Whoever holds it last may have work queued on the other stream.
             example.record_stream(self._stream)
             made = Recorded(function, example, self._recorder, self._pool,
-                            record=self.records and record, precision=self.precision)
+                            record=record and (self.records or whole),
+                            precision='float32' if whole else self.precision)
         if made.failure:
             # A pool that a failed recording has touched is not used again.
             self._pool = torch.cuda.graph_pool_handle()
@@ -195,6 +196,26 @@ class CudaBackend(Backend):
                                '%s', self.name, made.failure)
             self.notes = f'without a CUDA graph, because recording failed: {made.failure}'
         return made
+
+
+def room_for(count: int) -> int:
+    """Return the power of two that holds so many pictures."""
+    return 1 << (count - 1).bit_length()
+
+
+def roomy_parts(batch: Batch, largest: int = LARGEST) -> list[Batch]:
+    """
+    Cut a batch (N, ...) into parts that each fill at least two thirds of a power of two.
+
+    A GPU takes hardly longer for four pictures than for three, and twice as long for two parts.
+    """
+    parts, begin = [], 0
+    while left := min(len(batch) - begin, largest):
+        room = room_for(left)
+        count = left if 3 * left >= 2 * room else room // 2
+        parts.append(batch[begin:begin + count])
+        begin += count
+    return parts
 
 
 def by_size(frames: Sequence[np.ndarray]) -> dict[tuple[int, int], list[int]]:

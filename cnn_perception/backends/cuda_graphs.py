@@ -10,10 +10,13 @@ are made on another stream, so that others can be called meanwhile.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+import contextlib
+import threading
 from typing import Any
 
 from cnn_perception.backends.base import first_line
 from cnn_perception.backends.half import whole_precision
+from cnn_perception.backends.tapping import TRACING
 import numpy as np
 import torch
 
@@ -26,6 +29,8 @@ Function = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 # its own, or what is tried on the recorder's stream would write into it during a replay.
 _forget_workspaces: Callable[[], None] = getattr(
     torch._C, '_cuda_clearCublasWorkspaces', lambda: None)
+# torch records one thing at a time in a process, and so are its settings the process's.
+_RECORDING = threading.Lock()
 # The allocator goes on asking a recording that failed which memory is its own.
 _FAILED: list[torch.cuda.CUDAGraph] = []
 
@@ -53,7 +58,8 @@ class Recorded:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._outputs: tuple[torch.Tensor, ...] = ()
         self._precision = precision
-        with torch.cuda.device(example.device), whole_precision(precision, choose=True):
+        with (_RECORDING, torch.cuda.device(example.device),
+              whole_precision(precision, choose=True)):
             # The example was written on the caller's stream.
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
@@ -67,7 +73,7 @@ class Recorded:
     def __call__(self) -> tuple[torch.Tensor, ...]:
         """Run on the current stream, on what `input` holds; returns without waiting."""
         if self._graph is None:
-            with whole_precision(self._precision, choose=True):
+            with TRACING.passing(), whole_precision(self._precision, choose=True):
                 return self._function(self.input)
         self._graph.replay()
         return self._outputs
@@ -84,6 +90,8 @@ class Recorded:
             # Of a recording that was broken off, the end reports only that it was.
             self.failure = first_line(error.__context__ or error)
             self._outputs = ()
+            with contextlib.suppress(RuntimeError):
+                graph.reset()
             _FAILED.append(graph)
             return
         finally:
@@ -101,12 +109,16 @@ class Staging:
         self._read = torch.cuda.Event()
 
     def upload(self, frames: list[np.ndarray], target: torch.Tensor) -> None:
-        """Copy N pictures (H, W, 3) uint8 to a tensor of the GPU, on the current stream."""
+        """
+        Copy pictures (H, W, 3) uint8 to a tensor of the GPU, on the current stream.
+
+        There may be fewer than there is room for. Each is on its way while the next is copied.
+        """
         # The GPU may still be reading the pictures of the last call.
         self._read.synchronize()
         for slot, frame in enumerate(frames):
             np.copyto(self._array[slot], frame)
-        target.copy_(self._tensor, non_blocking=True)
+            target[slot].copy_(self._tensor[slot], non_blocking=True)
         self._read.record()
 
 
@@ -119,13 +131,13 @@ class PinnedOutputs:
                          for shape in shapes]
         self._done = torch.cuda.Event()
 
-    def download(self, outputs: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
-        """Copy outputs from the GPU, on the current stream, and wait; returns copies."""
+    def download(self, outputs: tuple[torch.Tensor, ...], count: int) -> list[torch.Tensor]:
+        """Copy the first `count` of each output from the GPU and wait; returns copies."""
         for target, values in zip(self._tensors, outputs):
-            target.copy_(values, non_blocking=True)
+            target[:count].copy_(values[:count], non_blocking=True)
         self._done.record()
         self._done.synchronize()
-        return [values.clone() for values in self._tensors]
+        return [values[:count].clone() for values in self._tensors]
 
 
 def in_float32(network: Callable[[torch.Tensor], tuple[torch.Tensor, dict[str, torch.Tensor]]]

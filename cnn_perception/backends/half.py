@@ -26,15 +26,22 @@ def whole_precision(precision: str, *, choose: bool = False) -> Iterator[None]:
     """
     Let a GPU compute float32 in float32: in TF32, torch's default, convolutions keep 10 bits.
 
-    Rounded so, the probabilities of EfficientNet-Lite0 differ by 0.0024. choose: try cuDNN's
+    Rounded so, the probabilities of EfficientNet-Lite0 differ by 0.0024. Matrix products are in
+    TF32 where an environment variable of NVIDIA's containers says so. choose: try cuDNN's
     algorithms for every new shape and keep the fastest. Without a GPU it changes nothing.
     """
     if not torch.backends.cudnn.is_available():
         yield
         return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=choose, deterministic=False,
-                                    allow_tf32=precision != 'float32'):
-        yield
+    products = torch.get_float32_matmul_precision()
+    if precision == 'float32':
+        torch.set_float32_matmul_precision('highest')
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=choose, deterministic=False,
+                                        allow_tf32=precision != 'float32'):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(products)
 
 
 def round_kernels(weights: torch.Tensor) -> torch.Tensor:

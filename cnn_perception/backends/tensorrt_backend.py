@@ -45,7 +45,8 @@ class TensorRTBackend(CudaBackend):
             memory_format=torch.channels_last)
         try:
             # A program is exported outside inference mode; types are those of the module.
-            with torch.inference_mode(False), torch.no_grad():
+            with (torch.inference_mode(False), torch.no_grad(),
+                  torch.cuda.device(self.device)):
                 compiled = torch_tensorrt.compile(
                     module, ir='dynamo', inputs=[example.clone()],
                     use_explicit_typing=True, min_block_size=1)
