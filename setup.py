@@ -31,8 +31,8 @@ setup(
     license='Apache-2.0',
     entry_points={
         'console_scripts': [
-            'classifier = cnn_perception.ros.classifier_node:main',
-            'image_source = cnn_perception.ros.image_source_node:main',
+            'classifier = cnn_perception.ros.start:classifier',
+            'image_source = cnn_perception.ros.start:image_source',
             'demo = cnn_perception.tools.demo:main',
             'describe = cnn_perception.tools.describe:main',
             'visualize = cnn_perception.tools.visualize:main',

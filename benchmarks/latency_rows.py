@@ -75,7 +75,7 @@ def start_up(rounds: int) -> list[Row]:
         listener = Listener()
         camera = Commanded('sender.py')
         camera.begin(rate=RATE, seconds=60.0, size='640x480', topics=['image'])
-        node = Process(['-m', 'cnn_perception.ros.classifier_node'])
+        node = Process(['-m', 'cnn_perception.ros.start', 'classifier'])
         # Until this process has found the node's answers too, which can come after the images.
         while not listener.arrivals:
             if time.monotonic() > node.started + 60.0:

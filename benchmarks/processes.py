@@ -113,7 +113,8 @@ class ClassifierProcess(Process):
         arguments = []
         for name, value in parameters.items():
             arguments += ['-p', f'{name.replace("__", ".")}:={value}']
-        super().__init__(['-m', 'cnn_perception.ros.classifier_node', '--ros-args', *arguments])
+        super().__init__(
+            ['-m', 'cnn_perception.ros.start', 'classifier', '--ros-args', *arguments])
         self.ready = self.wait_for('ready in')
 
     def enable(self, asker: rclpy.node.Node, value: bool) -> None:

@@ -1,14 +1,14 @@
 """
 Image buffers as cameras send them -> (H, W, 3) uint8 RGB.
 
-What encodings there are says `cnn_perception.encodings`. No ROS in here:
+What encodings there are says `cnn_perception.image_encodings`. No ROS in here:
 `cnn_perception.ros.image_messages` takes messages apart and calls this.
 """
 import difflib
 import operator
 from typing import Any, Literal
 
-from cnn_perception.encodings import Encoding, ENCODINGS
+from cnn_perception.image_encodings import Encoding, ENCODINGS
 from cnn_perception.image_files import ImageError, jpeg_size, PNG_SIGNATURE, png_size
 import cv2
 import numpy as np

@@ -38,7 +38,7 @@ class NodeProcess:
     def __init__(self, module: str, namespace: str, folder: Path, *arguments: str,
                  environment: dict[str, str] | None = None, **parameters: Any) -> None:
         self.log_path = folder / f'{module}_{time.monotonic_ns()}.log'
-        command = [sys.executable, '-m', f'cnn_perception.ros.{module}_node', '--ros-args',
+        command = [sys.executable, '-m', 'cnn_perception.ros.start', module, '--ros-args',
                    '-r', f'__ns:={namespace}']
         for name, value in parameters.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)

@@ -7,8 +7,8 @@ from typing import Any
 import warnings
 import zlib
 
+from cnn_perception.image_encodings import ENCODINGS
 from cnn_perception.image_files import PNG_SIGNATURE
-from cnn_perception.encodings import ENCODINGS
 from cnn_perception.images import decode, decode_compressed, ImageError
 import cv2
 from image_cases import Case, CASES, mosaic, photograph

@@ -49,6 +49,7 @@ class Camera:
         self.last_picture = 0.0
         # Of several publishers on one topic, each counts its images for itself.
         self.publishers = 0
+        self.reliable = False
         self._node = node
         self._base = '/'.join(filter(None, ['~', name]))
         self._lock = threading.Lock()

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import gc
-import sys
 import time
 import traceback
 from typing import Any
 
-from cnn_perception.ros import diagnostics, parameters, spinning
+from cnn_perception.ros import parameters, spinning
 from cnn_perception.ros.debug_settings import read_settings
-from cnn_perception.ros.diagnostics import DiagnosticArray
 from cnn_perception.ros.log import forward_log
 from cnn_perception.ros.memory import give_back
+from cnn_perception.ros.reporting import Reporter
 from cnn_perception.ros.running import Loaded, Running
 from cnn_perception.ros.services import create_questions
+from cnn_perception.ros.transitions import refuse_wrong_transitions, WrongTransition
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -41,6 +41,7 @@ class ClassifierNode(LifecycleNode):
         parameters.warn_of_unknown(self)
         self.settings = parameters.values(self, parameters.CLASSIFIER)
         self._failure = ''
+        self._finalized = False
         self._loads = 0
         self._loaded: Loaded | None = None
         self._running: Running | None = None
@@ -48,12 +49,23 @@ class ClassifierNode(LifecycleNode):
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._questions = create_questions(
             self, lambda: self._loaded, lambda: self._running)
-        self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._diagnostics_timer = self.create_timer(
-            self.settings['diagnostics_period'], self._publish_diagnostics)
+        self._reporter = Reporter(
+            self, lambda: self._loaded, lambda: self._running,
+            lambda: (self.condition(), self._failure), self.settings['diagnostics_period'])
+        refuse_wrong_transitions(self)
         self._autostart_timer = None
         if self.settings['autostart']:
             self._autostart_timer = self.create_timer(0.0, self._autostart)
+
+    def condition(self) -> str:
+        """Say which state the node is in, and what to do where it answers nothing."""
+        if self._finalized:
+            return 'finalized: it was shut down and has to be started again'
+        if self._loaded is None:
+            return 'unconfigured'
+        if self._running is None:
+            return 'inactive'
+        return 'active' if self.settings['enable'] else 'active, but the parameter enable is false'
 
     # transitions
 
@@ -74,7 +86,8 @@ class ClassifierNode(LifecycleNode):
         return self._attempt('cleanup', self._clean_up)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop whatever runs."""
+        """Stop whatever runs, for good."""
+        self._finalized = True
         return self._attempt('shutdown', self.stop)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -98,6 +111,10 @@ class ClassifierNode(LifecycleNode):
                 self._clean_up()
             return FAILURE
         self._failure = ''
+        if name != 'configure' and self.context.ok():
+            topics = ', '.join(camera.topic for camera in self._loaded.cameras.values()
+                               ) if self._running is not None else ''
+            self.get_logger().info(self.condition() + (f', takes {topics}' if topics else ''))
         return SUCCESS
 
     def _configure(self) -> None:
@@ -105,9 +122,7 @@ class ClassifierNode(LifecycleNode):
         if reason := parameters.refusal(parameters.CLASSIFIER, [
                 self.get_parameter(row.name) for row in parameters.CLASSIFIER]):
             raise ValueError(reason)
-        self._diagnostics_timer.timer_period_ns = round(
-            1e9 * self.settings['diagnostics_period'])
-        self._diagnostics_timer.reset()
+        self._reporter.set_period(self.settings['diagnostics_period'])
         started = time.monotonic()
         self._loads += 1
         known = {*self.publishers}
@@ -163,11 +178,14 @@ class ClassifierNode(LifecycleNode):
 
     def _autostart(self) -> None:
         self.destroy_timer(self._autostart_timer)
-        if self.trigger_configure() == SUCCESS:
-            self.trigger_activate()
-        else:
-            self.get_logger().error('not started; mend the parameters and run: ros2 lifecycle set '
-                                    f'{self.get_fully_qualified_name()} configure')
+        try:
+            if self.trigger_configure() == SUCCESS:
+                self.trigger_activate()
+            else:
+                self.get_logger().error('not started; mend the parameters and run: ros2 lifecycle '
+                                        f'set {self.get_fully_qualified_name()} configure')
+        except WrongTransition:
+            self.get_logger().info('autostart leaves it to whoever has begun before')
 
     # parameters
 
@@ -195,44 +213,7 @@ class ClassifierNode(LifecycleNode):
             loaded.publish_labels(after['score_threshold'])
         return SetParametersResult(successful=True)
 
-    # diagnostics
-
-    def _publish_diagnostics(self) -> None:
-        if self._loaded is not None:
-            self._loaded.welcome()
-        name = self.get_fully_qualified_name()
-        classifier = self._loaded.classifier if self._loaded is not None else None
-        statuses = [diagnostics.node_status(
-            name, self._failure, classifier, self._running is not None,
-            self.settings['enable'])]
-        if self._running is not None and self.settings['enable']:
-            statuses += [self._camera_status(name, camera)
-                         for camera in self._loaded.cameras.values()]
-        self._diagnostics.publish(diagnostics.array(statuses, self.get_clock().now().to_msg()))
-
-    def _camera_status(self, name: str, camera) -> diagnostics.DiagnosticStatus:
-        found = self.get_publishers_info_by_topic(camera.topic)
-        publishers = [one for one in found if one.topic_type == camera.type_name]
-        wrong_type = next((one.topic_type for one in found if one not in publishers), '')
-        incompatible = self.settings['qos.reliability'] == 'reliable' and all(
-            publisher.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
-            for publisher in publishers)
-        camera.publishers = len(publishers)
-        busy = self._running.receiver.seconds_busy()
-        if wrong_type and not publishers:
-            complaint = camera.transport.mistyped(wrong_type, camera.type_name)
-        else:
-            complaint = camera.transport.complaint(len(publishers), incompatible, busy)
-        if complaint:
-            self.get_logger().warning(f'{camera.topic}: {complaint}')
-        return diagnostics.camera_status(f'{name}: {camera.topic}', camera.statistics,
-                                         len(publishers), busy, wrong_type)
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the node; returns the process exit status."""
     return spinning.run(ClassifierNode, arguments)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

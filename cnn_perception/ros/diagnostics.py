@@ -18,6 +18,10 @@ __all__ = ['CameraStatistics', 'array', 'camera_status', 'node_status', 'status'
 WINDOW = 256
 # Seconds without a frame after which a camera counts as silent.
 SILENCE = 3.0
+# Of a slow camera: its own periods.
+PERIODS = 3.0
+# More than that is no accident of one image.
+LOST_SHARE = 0.1
 COUNTERS = ('received', 'classified', 'dropped', 'lost', 'rejected', 'failed',
             'pictures_skipped')
 
@@ -38,10 +42,12 @@ class CameraStatistics:
     inference: deque = field(default_factory=lambda: deque(maxlen=WINDOW))
     last_arrival: float = 0.0
     last_problem: str = ''
+    last_problem_at: float = 0.0
     _problems_told: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _previous: tuple[float, int, int] = field(
-        default_factory=lambda: (time.monotonic(), 0, 0))
+    lost_share: float = 0.0
+    _previous: tuple[float, int, int, int] = field(
+        default_factory=lambda: (time.monotonic(), 0, 0, 0))
 
     def count(self, name: str, frames: int = 1, problem: str = '') -> None:
         """Count frames under a name of COUNTERS."""
@@ -50,7 +56,7 @@ class CameraStatistics:
             if name == 'received':
                 self.last_arrival = time.monotonic()
             if problem:
-                self.last_problem = problem
+                self.last_problem, self.last_problem_at = problem, time.monotonic()
 
     def answered(self, latency: float, in_node: float, inference: float) -> None:
         """
@@ -69,9 +75,12 @@ class CameraStatistics:
         """Return what a person reads, rates counted since the last snapshot."""
         with self._lock:
             now = time.monotonic()
-            then, received, classified = self._previous
-            self._previous = (now, self.counts['received'], self.counts['classified'])
+            then, received, classified, lost = self._previous
+            self._previous = (now, self.counts['received'], self.counts['classified'],
+                              self.counts['lost'])
             elapsed = max(now - then, 1e-6)
+            fresh = self.counts['lost'] - lost
+            self.lost_share = fresh / max(1, fresh + self.counts['received'] - received)
             values = {
                 'input rate (Hz)': f'{(self.counts["received"] - received) / elapsed:.1f}',
                 'output rate (Hz)': f'{(self.counts["classified"] - classified) / elapsed:.1f}',
@@ -83,7 +92,8 @@ class CameraStatistics:
                     values[f'{name} median (ms)'] = f'{median:.1f}'
                     values[f'{name} 95 % (ms)'] = f'{late:.1f}'
             if self.last_problem:
-                values['last problem'] = self.last_problem
+                values['last problem'] = (
+                    f'{self.last_problem} ({now - self.last_problem_at:.0f} s ago)')
             return values
 
     def take_problem(self) -> bool:
@@ -100,9 +110,9 @@ class CameraStatistics:
             return time.monotonic() - self.last_arrival if self.last_arrival else None
 
 
-def node_status(name: str, failure: str, classifier: Classifier | None, active: bool,
-                enabled: bool = True) -> DiagnosticStatus:
-    """Say what the node runs and whether it can."""
+def node_status(name: str, failure: str, classifier: Classifier | None, state: str
+                ) -> DiagnosticStatus:
+    """Say what the node runs and whether it can; state: in words, where nothing is wrong."""
     values = {}
     if classifier is not None:
         network = classifier.network
@@ -111,31 +121,31 @@ def node_status(name: str, failure: str, classifier: Classifier | None, active: 
                   'backend': classifier.backend_reason}
     if failure:
         return status(name, DiagnosticStatus.ERROR, failure, values)
-    if classifier is None:
-        return status(name, DiagnosticStatus.OK, 'unconfigured', values)
-    if not classifier.network.trained:
+    if classifier is not None and not classifier.network.trained:
         return status(name, DiagnosticStatus.WARN, 'random weights: the answers mean nothing',
                       values)
-    if active and not enabled:
-        return status(name, DiagnosticStatus.OK, 'active, but disabled by the parameter enable',
-                      values)
-    return status(name, DiagnosticStatus.OK, 'active' if active else 'inactive', values)
+    return status(name, DiagnosticStatus.OK, state, values)
 
 
 def camera_status(name: str, statistics: CameraStatistics, publishers: int, busy: float = 0.0,
-                  wrong_type: str = '') -> DiagnosticStatus:
+                  wrong_type: str = '', period: float = 0.0) -> DiagnosticStatus:
     """
     Say how a camera's frames fare, and warn where none or only bad ones come.
 
     busy: seconds that the network has been working on its last frames. wrong_type: what others
-    publish on the topic.
+    publish on the topic. period: seconds from one of the camera's images to the next, 0 where
+    that is not known.
     """
     values = statistics.snapshot()
     silent = statistics.seconds_silent()
-    if silent is not None and silent < SILENCE:
+    if silent is not None and silent < max(SILENCE, PERIODS * period):
         if statistics.take_problem():
             return status(name, DiagnosticStatus.WARN,
                           'frames are rejected or failed: see last problem', values)
+        if statistics.lost_share > LOST_SHARE:
+            return status(name, DiagnosticStatus.WARN,
+                          f'{100 * statistics.lost_share:.0f} % of the images are lost on their '
+                          'way', values)
         return status(name, DiagnosticStatus.OK, 'receiving', values)
     if busy >= SILENCE:
         return status(name, DiagnosticStatus.WARN,

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from typing import Any
 
-from cnn_perception.encodings import ENCODINGS
+from cnn_perception.image_encodings import ENCODINGS
 from cnn_perception.images import decode, decode_compressed, ImageError
 from cnn_perception.ros.raw_image import SerialisedImage
 import cv2

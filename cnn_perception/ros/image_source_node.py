@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-import sys
 from typing import Any
 
 from cnn_perception.ros import parameters, spinning
@@ -145,7 +144,3 @@ def play(source: PictureSource, loops: int) -> Generator[Picture, None, None]:
 def main(arguments: list[str] | None = None) -> int:
     """Run the node; returns the process exit status."""
     return spinning.run(ImageSourceNode, arguments)
-
-
-if __name__ == '__main__':
-    sys.exit(main())

@@ -17,8 +17,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-__all__ = ['CLASSIFIER', 'IMAGE_SOURCE', 'Parameter', 'declare', 'is_camera_name', 'markdown',
-           'refusal', 'values', 'warn_of_unknown']
+__all__ = ['CLASSIFIER', 'IMAGE_SOURCE', 'Parameter', 'declare', 'is_camera_name', 'refusal',
+           'values', 'warn_of_unknown']
 
 LIVE = 'live'
 UNCONFIGURED = 'unconfigured'
@@ -26,7 +26,6 @@ START = 'start'
 # Named here, because importing the engines imports torch, which the image source does without.
 BACKENDS = ('auto', 'compile', 'cuda', 'openvino', 'tensorrt', 'torch')
 PRECISIONS = ('auto', 'float32', 'float16', 'bfloat16', 'int8')
-WHEN = {LIVE: 'any time', UNCONFIGURED: 'unconfigured', START: 'start only'}
 
 
 @dataclass(frozen=True)
@@ -186,14 +185,16 @@ def declare(node: Node, table: Iterable[Parameter]) -> None:
 
 
 def warn_of_unknown(node: Node) -> None:
-    """Warn of values given at start for parameters that the node does not have."""
+    """Tell of values given at start for parameters that the node does not have."""
     # rclpy keeps what was given to itself and says nothing of what nobody declared.
     for name in getattr(node, '_parameter_overrides', {}):
         if not node.has_parameter(name) and not name.startswith('qos_overrides.'):
             near = difflib.get_close_matches(name, node._parameters, n=2)
-            node.get_logger().warning(
-                f"parameter '{name}' is not one of this node's and has no effect"
-                + (f'; did you mean {" or ".join(near)}?' if near else ''))
+            text = f"parameter '{name}' is not this node's and has no effect"
+            if near:
+                node.get_logger().warning(f'{text}; did you mean {" or ".join(near)}?')
+            else:  # another node's, given to all
+                node.get_logger().info(text)
 
 
 def values(node: Node, table: Iterable[Parameter]) -> dict[str, Any]:
@@ -232,19 +233,3 @@ def refusal(table: Iterable[Parameter], changes: Iterable[RosParameter],
 def is_camera_name(name: str) -> bool:
     """Tell whether topics can be below this name, relative to the node's namespace."""
     return re.fullmatch(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', name, re.ASCII) is not None
-
-
-def markdown(table: Iterable[Parameter]) -> str:
-    """Return the table as the README shows it."""
-    lines = ['| parameter | default | changes | meaning |', '|---|---|---|---|']
-    for parameter in table:
-        default = parameter.default
-        shown = str(default).lower() if isinstance(default, bool) else default
-        limits = ''
-        if parameter.choices:
-            limits = f' One of: {", ".join(f"`{choice}`" for choice in parameter.choices)}.'
-        elif parameter.bounds is not None:
-            limits = f' From {parameter.bounds[0]} to {parameter.bounds[1]}.'
-        lines.append(f'| `{parameter.name}` | `{shown if shown != "" else repr("")}` | '
-                     f'{WHEN[parameter.when]} | {parameter.description}{limits} |')
-    return '\n'.join(lines) + '\n'

@@ -2,7 +2,8 @@
 Drawing the debug pictures.
 
 It has a thread of its own and a mailbox of its own, so that a classification never waits for a
-picture: when drawing cannot keep up, pictures are skipped and counted.
+picture: when drawing cannot keep up, pictures are skipped and counted. Compiling the network with
+other layers takes a second, and has a third thread: what was seen goes on being seen meanwhile.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Pictures:
     def __init__(self, layers: DebugLayers, settings: Callable[[], DebugSettings],
                  warn: Callable[[str], None]) -> None:
         """Begin without any picture; settings returns the current ones, warn is throttled."""
-        self.mailbox = Mailbox()
+        self.mailbox, self.preparing = Mailbox(), Mailbox()
         self._layers = layers
         self._warn = warn
         self._wishes = Wishes(layers, settings, warn)
@@ -90,12 +91,22 @@ class Pictures:
     # the pictures' thread
 
     def process(self, letters: list[Letter]) -> None:
-        """Draw and publish; then plan and prepare what is new, which no classification awaits."""
+        """Draw and publish; then plan what is new, and have it prepared."""
         drawings = [letter.message for letter in letters]
         for drawing in drawings:
             self._draw(drawing)
         self._wishes.plan([(drawing.camera, drawing.wish) for drawing in drawings])
-        self._prepared.prepare(self._wishes.taps())
+        taps = self._wishes.taps()
+        if not self._prepared.is_settled(taps):
+            self.preparing.put(Letter('', taps, time.monotonic_ns()))
+
+    # the preparing thread
+
+    def prepare(self, letters: list[Letter]) -> None:
+        """Prepare what is wanted now."""
+        self._prepared.prepare(letters[-1].message)
+
+    # the pictures' thread again
 
     def _draw(self, drawing: Drawing) -> None:
         self._latencies.setdefault(drawing.camera.name, deque(maxlen=MOST_LATENCIES)).append(

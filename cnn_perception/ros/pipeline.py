@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+import re
 import time
 from typing import Any
 
@@ -19,7 +20,6 @@ from cnn_perception.ros.raw_image import read, SerialisedImage
 from cnn_perception.ros.wishes import Wish
 import numpy as np
 from rclpy.clock import Clock
-from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, Image
 
 __all__ = ['Pipeline']
@@ -106,7 +106,9 @@ class Pipeline:
             return Frame(camera, letter.arrival, image, rgb)
         except ValueError as error:  # an ImageError, or a picture that cannot be prepared
             camera.statistics.count('rejected', problem=str(error))
-            self._warn(f'dropped an image of {camera.topic}: {error}', camera.topic)
+            # Of one kind whatever its numbers are, beside other trouble of the same camera.
+            kind = re.sub(r'\d+', '', f'{camera.topic}: {error}')
+            self._warn(f'dropped an image of {camera.topic}: {error}', kind)
             return None
 
     def _answer(self, frame: Frame, prediction: Prediction, duration: float,
@@ -118,6 +120,7 @@ class Pipeline:
             raw_answer.write(top, image, form) if isinstance(image, SerialisedImage)
             else classification(top, image.header, form))
         in_node = (time.monotonic_ns() - frame.arrival) * 1e-9
-        stamp = Time.from_msg(image.header.stamp, clock_type=self._clock.clock_type)
-        latency = (self._clock.now() - stamp).nanoseconds * 1e-9 if stamp.nanoseconds else 0.0
+        # Not as a Time, which takes no stamp before 1970.
+        stamp = image.header.stamp.sec * 10 ** 9 + image.header.stamp.nanosec
+        latency = (self._clock.now().nanoseconds - stamp) * 1e-9 if stamp else 0.0
         frame.camera.statistics.answered(latency, in_node, duration)

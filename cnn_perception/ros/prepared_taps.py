@@ -18,7 +18,8 @@ class PreparedTaps:
     """
     The sets of taps that the network can be run with at once.
 
-    `prepare` is for one thread, the one that draws; `usable` is asked by the one that classifies.
+    `prepare` is for one thread; `usable` is asked by the one that classifies, the rest by the one
+    that draws.
     """
 
     def __init__(self, classifier: Classifier, warn: Callable[[str], None]) -> None:
@@ -43,6 +44,10 @@ class PreparedTaps:
     def failed(self, taps: tuple[str, ...]) -> bool:
         """Tell whether these could not be prepared, and never will be."""
         return taps in self._failed
+
+    def is_settled(self, taps: tuple[str, ...]) -> bool:
+        """Tell whether there is nothing to prepare, or to put in order, for these."""
+        return not taps or taps in self._failed or self._ready[-1:] == (taps,)
 
     def prepare(self, taps: tuple[str, ...]) -> None:
         """Compile the network with these taps and warm it up, once; give up the oldest."""

@@ -11,22 +11,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 import time
 
+from cnn_perception.ros.arrivals import count_missed, Line, replaceable
 from cnn_perception.ros.camera import Camera
 from cnn_perception.ros.newest import Letter
 from cnn_perception.ros.raw_image import stamp_of
 from rclpy.callback_groups import CallbackGroup
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
-from rclpy.subscription import Subscription
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 __all__ = ['Receiver']
 
 # Nothing should depend on it: `close` and the end of the context both wake the thread.
 LONGEST_WAIT = 1.0
+# Windows after which a camera is not waited for until it sends again.
+MOST_IN_VAIN = 3
 NANOSECONDS = 10 ** 9
 
 
@@ -43,24 +44,6 @@ class Aside(CallbackGroup):
 
     def ending_execution(self, entity) -> None:
         """Nothing has begun."""
-
-
-@dataclass
-class Line:
-    """
-    A camera's subscription, and what is known of the image taken last.
-
-    number: the publisher's. missed: how many before it were counted as replaced and as lost.
-    begun, ended: the last wait for this camera, busy: the end of the one before it; ns.
-    """
-
-    camera: Camera
-    subscription: Subscription
-    number: int | None = None
-    missed: tuple[int, int] = (0, 0)
-    begun: int = 0
-    ended: int = 0
-    busy: int = 0
 
 
 class Receiver:
@@ -88,6 +71,7 @@ class Receiver:
         """Subscribe to all cameras."""
         self._depth = qos.depth
         for camera in self._cameras.values():
+            camera.reliable = qos.reliability == ReliabilityPolicy.RELIABLE
             camera.transport.resume()
         # Serialised, so that the pixels are never copied into a message.
         self._lines = tuple(Line(camera, self._node.create_subscription(
@@ -101,6 +85,10 @@ class Receiver:
         for line in lines:
             self._node.destroy_subscription(line.subscription)
         self.wake()
+
+    def subscribed(self) -> bool:
+        """Tell whether images are waited for."""
+        return bool(self._lines)
 
     def wake(self) -> None:
         """Have the waiting thread look again at what it waits for."""
@@ -137,10 +125,16 @@ class Receiver:
     def _wait_for_others(self, lines: tuple[Line, ...], ready: list[Line], window: float
                          ) -> list[Line]:
         end = time.monotonic() + window
-        while (len(ready) < len(lines) and not self._closed
-               and (left := end - time.monotonic()) > 0):
-            ready = ready + self._wait([line for line in lines if line not in ready], left)
-        return ready
+        # One that does not come any more must not slow down those that do.
+        missing = [line for line in lines if line not in ready and line.vain < MOST_IN_VAIN]
+        while missing and not self._closed and (left := end - time.monotonic()) > 0:
+            ready = ready + self._wait(missing, left)
+            missing = [line for line in missing if line not in ready]
+        for line in missing:
+            line.vain += 1
+        # Of the others, too, what has come meanwhile.
+        others = [line for line in lines if line not in ready]
+        return ready + (self._wait(others, 0.0) if others else [])
 
     def _wait(self, lines: Iterable[Line], seconds: float) -> list[Line]:
         """Return the lines that have an image, after waiting so long at most."""
@@ -159,6 +153,8 @@ class Receiver:
                 begun = time.time_ns()
                 wait_set.wait(int(seconds * NANOSECONDS))
                 ended = time.time_ns()
+                if ended - begun > (seconds + LONGEST_WAIT) * NANOSECONDS:
+                    begun = ended  # the process was stopped: nobody waited
                 for line in lines:
                     line.busy, line.begun, line.ended = line.ended, begun, ended
                 ready = wait_set.get_ready_entities('subscription')
@@ -186,6 +182,7 @@ class Receiver:
                     self._account(line, *taken)
         except rclpy_implementation.InvalidHandle:
             return None
+        line.vain = 0 if newest is not None else line.vain
         return newest and Letter(line.camera.name, newest[0], time.monotonic_ns())
 
     def _account(self, line: Line, data: bytes, info: Mapping[str, int | None]) -> None:
@@ -204,6 +201,7 @@ class Receiver:
                 missing = number - previous - 1
         arrival = info.get('received_timestamp') or 0
         replaced = replaceable(line, arrival, missing)
+        line.arrival = arrival
         camera.statistics.count('received')
         line.missed = (replaced, missing - replaced)
         count_missed(camera, *line.missed)
@@ -211,29 +209,3 @@ class Receiver:
         if clock.ros_time_is_active or not arrival:
             arrival = clock.now().nanoseconds
         camera.transport.arrived(stamp_of(data), arrival, missing, missing - replaced)
-
-
-def replaceable(line: Line, arrival: int, missing: int) -> int:
-    """
-    Return how many of the missing images this one, that arrived so, can have replaced.
-
-    What woke the thread has replaced none, and others only as many as were due since nobody
-    waited for this camera any more: the rest was lost on its way.
-    """
-    if not missing or line.begun < arrival <= line.ended:
-        return 0
-    period = line.camera.transport.period()
-    if not arrival or not period:
-        return missing
-    # Arrived before the last wait began: during the work before it; after its end: since then.
-    free = line.busy if arrival <= line.begun else line.ended
-    return min(missing, max(0, round((arrival - free) / period)))
-
-
-def count_missed(camera: Camera, replaced: int, lost: int) -> None:
-    """Count images that newer ones replaced, unseen, and those that never arrived."""
-    if replaced:
-        camera.statistics.count('received', replaced)
-        camera.statistics.count('dropped', replaced)
-    if lost:
-        camera.statistics.count('lost', lost)

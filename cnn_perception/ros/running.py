@@ -123,7 +123,7 @@ class Loaded:
 
 
 class Running:
-    """The two threads of an active node: one answers, one draws."""
+    """The threads of an active node: one answers, one draws, one prepares what is to be drawn."""
 
     def __init__(self, node, loaded: Loaded) -> None:
         """Start them; `receiver` is not subscribed yet."""
@@ -141,7 +141,9 @@ class Running:
             Worker('classifying', self.receiver, self._pipeline.process,
                    partial(self._report, 'frame')),
             Worker('drawing', self.pictures.mailbox, self.pictures.process,
-                   partial(self._report, 'picture'))]
+                   partial(self._report, 'picture')),
+            Worker('preparing', self.pictures.preparing, self.pictures.prepare,
+                   partial(self._report, 'layer'))]
         for worker in self._workers:
             worker.start()
 
@@ -157,7 +159,7 @@ class Running:
         return not left
 
     def ended(self) -> bool:
-        """Tell whether both threads have ended."""
+        """Tell whether all threads have ended."""
         return all(worker.ended() for worker in self._workers)
 
     def _report(self, what: str, problem: str) -> None:

@@ -57,9 +57,10 @@ def question(node: Node, name: str, current: Callable[[], Any | None],
     def respond(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         subject = current()
         if subject is None:
-            state = 'unconfigured' if before == 'configure' else 'inactive'
-            response.message = (f'the node is {state}: ros2 lifecycle set '
-                                f'{node.get_fully_qualified_name()} {before}')
+            response.message = f'the node is {node.condition()}'
+            if not response.message.endswith('again'):
+                response.message += (f': ros2 lifecycle set {node.get_fully_qualified_name()} '
+                                     f'{before}')
             return response
         try:
             response.message = answer(subject)

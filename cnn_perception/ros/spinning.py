@@ -12,13 +12,14 @@ import time
 
 from cnn_perception.ros.memory import keep_image_blocks
 import rclpy
-from rclpy.exceptions import ParameterException
+from rclpy.exceptions import ParameterException, ParameterUninitializedException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
 __all__ = ['run']
 
-# Seconds that a node may take to end: its two threads have ten each for their last batch, and a
+# Seconds that a node may take to end: its three threads have ten each for their last work, and a
 # machine that is short of memory reads what it needs for that from a busy disk.
 PATIENCE = 60
 
@@ -34,7 +35,14 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
     """
     faulthandler.enable()
     keep_image_blocks()
-    rclpy.init(args=list(arguments) if arguments is not None else None)
+    try:
+        rclpy.init(args=list(arguments) if arguments is not None else None)
+    except KeyboardInterrupt:
+        return 1
+    except rclpy_implementation.RCLError as error:
+        # A file that is not there, or no YAML; a rule that is none.
+        print(f'not started: {str(error).partition(", at ")[0]}', file=sys.stderr)
+        return 1
     threading.Thread(target=watch, name='watch', daemon=True).start()
     node, ended = None, True
     try:
@@ -45,9 +53,10 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
     except (ParameterException, ValueError) as error:
         if node is not None:
             raise
-        rclpy.logging.get_logger('cnn_perception').fatal(
-            f'not started: {error}; see `ros2 param describe` or the README for what a parameter '
-            'accepts')
+        hint = 'see `ros2 param describe` or the README for what a parameter accepts'
+        if isinstance(error, ParameterUninitializedException):
+            hint = "an empty list has no type: write [''] for no names and no layers"
+        rclpy.logging.get_logger('cnn_perception').fatal(f'not started: {error}; {hint}')
         return 1
     except (KeyboardInterrupt, ExternalShutdownException):
         pass

@@ -19,8 +19,10 @@ PATIENCE = 5.0
 LONGER = 10.0
 # No middleware holds an image back for so many seconds.
 OLD = 10.0
+# Clocks that are kept in step agree better, seconds.
+AHEAD = 1.0
 # A loss or a delay that a camera's own irregularity does not explain.
-LOST_SHARE = 1 / 3
+LOST_SHARE = 0.15
 LATE_PERIODS = 1.5
 LATE_AT_LEAST = 0.05
 REMEDY = (
@@ -111,6 +113,10 @@ class TransportWatch:
             return self._once('old', f'images carry stamps of {delay / 1e9:.0f} s before their '
                               'arrival: a recording, or the clock of another machine; latencies '
                               'in the diagnostics then mean nothing')
+        if delay < -AHEAD * 1e9:
+            return self._once('ahead', f'images carry stamps of {-delay / 1e9:.0f} s after their '
+                              'arrival: the clock of the machine that they come from is ahead; '
+                              'latencies in the diagnostics then mean nothing')
         if delay > max(LATE_PERIODS * period, LATE_AT_LEAST * 1e9):
             return self._once('late', f'images arrive {delay / 1e6:.0f} ms after their stamp, '
                                       f'{delay / period:.0f} periods late; if the clocks of both '

@@ -17,6 +17,7 @@ import time
 
 from cnn_perception.ros.transport import image_environment
 from cnn_perception.tools.demo_listener import Listener
+from rclpy.executors import ExternalShutdownException
 
 __all__ = ['main']
 
@@ -52,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
         listener.spin(LINGER)
         if source.returncode != 0:
             return failed('image_source', folder)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ExternalShutdownException):
         interrupted = True
         print()
     finally:
@@ -115,7 +116,7 @@ def source_parameters(options: argparse.Namespace) -> dict[str, object]:
 def start(name: str, parameters: dict[str, object], folder: Path,
           processes: list[tuple[str, subprocess.Popen]]) -> subprocess.Popen:
     """Start one of the package's nodes in a process of its own, logging to a file."""
-    command = [sys.executable, '-m', f'cnn_perception.ros.{name}_node', '--ros-args',
+    command = [sys.executable, '-m', 'cnn_perception.ros.start', name, '--ros-args',
                '-r', f'__ns:={NAMESPACE}']
     for key, value in parameters.items():
         command += ['-p', f'{key}:={str(value).lower() if isinstance(value, bool) else value}']

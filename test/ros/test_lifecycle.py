@@ -6,12 +6,15 @@ from cnn_perception import backends
 from cnn_perception.ros import parameters
 from cnn_perception.ros.image_messages import from_rgb
 from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 import numpy as np
 import pytest
 from rcl_interfaces.msg import ParameterType
 from ros_harness import LATCHED
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
+from std_srvs.srv import Trigger
 from vision_msgs.msg import Classification, LabelInfo
 
 SMALL = {'architecture': 'mobilenet_v3_small', 'weights': 'none'}
@@ -94,6 +97,40 @@ def test_configure_fails_with_its_cause_and_can_be_mended(
     assert classifies(observer)
 
 
+def test_a_transition_by_number_that_is_not_possible_is_refused(start, namespace, observer):
+    """As lifecycle managers ask: by number, whatever the state is."""
+    process = start('classifier', namespace, autostart=False, **SMALL)
+    observer.wait_for_state('unconfigured')
+    refused = lambda number: not observer.call(  # noqa: E731
+        ChangeState, 'classifier/change_state',
+        ChangeState.Request(transition=Transition(id=number))).success
+    assert all(refused(number) for number in (
+        Transition.TRANSITION_ACTIVATE, Transition.TRANSITION_DEACTIVATE,
+        Transition.TRANSITION_CLEANUP, Transition.TRANSITION_ACTIVE_SHUTDOWN, 99))
+    assert not refused(Transition.TRANSITION_CONFIGURE)
+    assert refused(Transition.TRANSITION_CONFIGURE)
+    assert not refused(Transition.TRANSITION_ACTIVATE)
+    assert refused(Transition.TRANSITION_INACTIVE_SHUTDOWN)
+    assert classifies(observer)
+    reports = observer.listen(DiagnosticArray, '/diagnostics')
+    assert not refused(Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    assert refused(Transition.TRANSITION_ACTIVE_SHUTDOWN)
+    assert observer.wait_for(lambda: any(
+        status.message.startswith('finalized') for report in reports
+        for status in report.status if status.name == f'{namespace}/classifier'))
+    answer = observer.call(Trigger, 'classifier/describe', Trigger.Request())
+    assert answer.message.startswith('the node is finalized')
+    assert 'Traceback' not in process.log
+
+
+def test_autostart_gives_way_to_whoever_configures_first(start, namespace, observer):
+    process = start('classifier', namespace, **SMALL)
+    request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
+    observer.call(ChangeState, 'classifier/change_state', request)
+    assert classifies(observer)
+    assert 'Traceback' not in process.log
+
+
 def test_a_failed_configure_leaves_no_publisher(start, namespace, observer):
     # Its images have a name, its answers have one that is too long: the first camera's are there.
     long = 'a' * (247 - len(f'{namespace}//image'))
@@ -121,7 +158,7 @@ def test_a_parameter_out_of_range_ends_the_start_with_one_line(
 
 def test_a_misspelt_parameter_is_warned_of(start, namespace):
     process = start('classifier', namespace, archtecture='resnet18', **SMALL)
-    process.wait_for_log("'archtecture' is not one of this node's and has no effect; "
+    process.wait_for_log("'archtecture' is not this node's and has no effect; "
                          'did you mean architecture?')
 
 

@@ -71,6 +71,8 @@ class Bench:
         if wish is not None:
             self.pictures.post(Drawing(camera, wish, Header(), frame, prediction, 0.01))
             self.pictures.process(self.pictures.mailbox.take())
+            if self.pictures.preparing._slots:
+                self.pictures.prepare(self.pictures.preparing.take())
         return taps
 
     def close(self):

@@ -70,6 +70,17 @@ def test_a_message_that_is_cut_short_is_rejected_alone(run):
     assert text.startswith('dropped an image of line/image: 7 bytes are no Image message')
 
 
+@pytest.mark.parametrize('seconds', [-1, 0, 2 ** 31 - 1])
+def test_any_stamp_is_answered(run, seconds):
+    _, classify, logged = run
+    header = Header()
+    header.stamp.sec = seconds
+    counts = classify({name: serialize_message(from_rgb(photograph('cat'), header))
+                       for name in ('front', 'line')})
+    assert [count['classified'] for count in counts.values()] == [1, 1]
+    assert not logged
+
+
 def test_an_answer_that_is_no_number_fails_with_its_cause(run, monkeypatch):
     classifier, classify, logged = run
     monkeypatch.setattr(classifier.backend, 'forward', lambda batch, taps=(): (

@@ -5,7 +5,7 @@ import time
 
 from cnn_perception.ros.camera import Camera, image_topic
 from cnn_perception.ros.raw_image import read
-from cnn_perception.ros.receiver import Receiver
+from cnn_perception.ros.receiver import MOST_IN_VAIN, Receiver
 import pytest
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -109,6 +109,43 @@ def test_a_window_waits_for_the_others_and_not_longer(bench):
     hurried = bench('c', 'd', window=0.05)
     hurried.send('c', 1)
     assert hurried.take() == {'c': 1}
+
+
+def test_a_camera_that_does_not_come_any_more_is_not_waited_for(bench):
+    two = bench('a', 'b', window=0.2)
+    for number in range(MOST_IN_VAIN):
+        two.send('a', number)
+        assert two.take() == {'a': number}
+    two.window = 60.0
+    two.send('a', 10)
+    assert two.take() == {'a': 10}
+    # It is taken where it is there, and waited for again.
+    two.send('a', 11)
+    two.send('b', 12)
+    assert two.take() == {'a': 11, 'b': 12}
+    two.send('a', 13)
+    later = threading.Timer(0.2, two.send, ['b', 14])
+    later.start()
+    assert two.take() == {'a': 13, 'b': 14}
+    later.join()
+
+
+def test_a_camera_that_speeds_up_loses_nothing(bench):
+    """While a batch takes its time, what is replaced follows the pace of this moment."""
+    one = bench('a')
+    steady(one, 'a', 0.3, 9)
+    for turn in range(3):
+        before = one.counts('a')
+        for number in range(10):
+            message = Image()
+            message.header.stamp.sec = number
+            one.publishers['a'].publish(message)
+            time.sleep(0.03)
+        one.take()
+        received, _, lost = (after - then for after, then in zip(one.counts('a'), before))
+        assert received + lost == 10
+        # In the first turn nobody can know when the camera began to be faster.
+        assert lost <= (1 if turn else 6)
 
 
 def test_images_that_never_arrive_are_told_from_those_that_were_replaced(bench):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from ros_harness import ROOT
@@ -92,6 +93,27 @@ def test_what_does_not_notice_that_it_is_over_is_ended(tmp_path):
     assert status == 1
     assert 'run returned' not in output
     assert 'in busy' in errors
+
+
+@pytest.mark.parametrize('delay', [0.1, 0.4, 0.5, 0.6, 0.8, 1.2])
+def test_an_interrupt_while_libraries_are_imported_is_obeyed(start, namespace, delay):
+    process = start('classifier', namespace, architecture='linear', weights='none')
+    time.sleep(delay)
+    process.process.send_signal(signal.SIGINT)
+    assert process.process.wait(30) in (0, 1, -signal.SIGINT)
+    assert 'Traceback' not in process.log
+
+
+@pytest.mark.parametrize(('arguments', 'cause'), [
+    (['--params-file', '/nowhere.yaml'], "Couldn't parse params file"),
+    (['-r', 'a:b:=c d'], "Couldn't parse remap rule"),
+    (['-p', 'cameras:=[]'], "'cameras' is not initialized: an empty list has no type")])
+def test_arguments_that_cannot_be_read_end_with_one_line(start, namespace, arguments, cause):
+    process = start('classifier', namespace, *arguments)
+    assert process.process.wait(60) == 1
+    assert cause.partition(':')[0] in process.log
+    assert cause.rpartition(': ')[2] in process.log
+    assert 'Traceback' not in process.log
 
 
 @pytest.mark.skipif(not hasattr(signal, 'SIGALRM'), reason='no SIGALRM on this system')

@@ -101,6 +101,32 @@ def test_stamps_of_a_recording_are_not_the_transports_fault():
     assert 'fastdds' not in complaint
 
 
+def test_stamps_that_are_ahead_are_told():
+    assert re.match('images carry stamps of 3600 s after their arrival: the clock of the machine',
+                    watch(np.arange(60) * 33 * MS, -3600 * 1000 * MS).complaint(1))
+    assert watch(np.arange(60) * 33 * MS, -20 * MS).complaint(1) == ''
+
+
+def test_losses_that_go_on_show_in_the_status():
+    statistics = CameraStatistics()
+    statistics.count('received', 80)
+    statistics.count('lost', 20)
+    status = camera_status('c', statistics, 1)
+    assert status.level == b'\x01'
+    assert status.message == '20 % of the images are lost on their way'
+    statistics.count('received', 100)
+    assert camera_status('c', statistics, 1).message == 'receiving'
+
+
+def test_the_status_of_a_slow_camera_follows_its_pace(monkeypatch):
+    statistics = CameraStatistics()
+    statistics.count('received')
+    now = time.monotonic()
+    monkeypatch.setattr('time.monotonic', lambda: now + 6.0)
+    assert camera_status('c', statistics, 1).message.startswith('no image for 6 s')
+    assert camera_status('c', statistics, 1, period=5.0).message == 'receiving'
+
+
 def test_another_type_on_the_topic_is_named(start, namespace, observer):
     process = start('classifier', namespace, architecture='linear', weights='none')
     observer.wait_for_state('active')
