@@ -249,7 +249,7 @@ def test_enable_drops_and_takes_up_the_subscription(watcher):
     assert is_silent(watcher)
     reports = watcher.listen(DiagnosticArray, '/diagnostics')
     assert watcher.wait_for(lambda: any(
-        'disabled' in status.message for report in reports for status in report.status
+        'enable is false' in status.message for report in reports for status in report.status
         if status.name == f'{watcher.namespace}/classifier'))
     assert watcher.set_parameter('enable', True).successful
     assert watcher.wait_for(lambda: count() == 1)
