@@ -21,8 +21,10 @@ demo: environment  ## classify photographs over ROS 2; or IMAGES=folder, VIDEO=f
 test: environment  ## run all tests, two files at once; TESTS=path or ARGS='-k name' select
 	@$(RUN) -m pytest $(or $(TESTS),-n 2 --dist loadfile) $(ARGS)
 
+# None of these needs ROS 2.
+GPU_TESTS := test/test_backends.py test/test_cuda.py test/test_weights.py
 test-gpu: environment  ## run the tests that need a GPU
-	@$(RUN) -m pytest -m gpu $(ARGS)
+	@$(RUN) -m pytest -m gpu $(or $(TESTS),$(GPU_TESTS)) $(ARGS)
 
 bench: environment  ## measure everything that is promised, with targets; ROWS selects, ARGS=--record
 	@$(RUN) benchmarks/bench.py $(ROWS) $(ARGS)

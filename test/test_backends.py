@@ -452,7 +452,8 @@ def test_cuda_runs_unrecorded_where_recording_fails(stand_in, reference, picture
     backend = CudaBackend(network.module, network.preprocessing,
                           Settings(torch.device('cpu'), precision))
     assert 'recording failed: operation not permitted' in backend.notes
-    frames = [*pictures[:3], pictures[0][:200, ::2]]
+    # Six of one size are run with room for eight.
+    frames = [*pictures[:3], pictures[0][:200, ::2], *[pictures[1]] * 5]
     taps = tuple(backend.layer_names()[20:22])
     for wanted in ((), taps):
         logits, activations = backend.forward(backend.prepare(frames), wanted)

@@ -2,6 +2,7 @@
 
 import ast
 from pathlib import Path
+import re
 import subprocess
 import sys
 
@@ -58,6 +59,15 @@ def test_the_classifier_loads_without_ros():
 @pytest.mark.parametrize('path', MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_every_module_says_what_it_is(path):
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_make_runs_all_tests_that_need_a_gpu():
+    tests = PACKAGE.parent / 'test'
+    marked = {str(path.relative_to(PACKAGE.parent)) for path in tests.rglob('test_*.py')
+              if 'pytest.mark.' + 'gpu' in path.read_text()}
+    [listed] = re.findall(r'^GPU_TESTS := (.*)$', (PACKAGE.parent / 'Makefile').read_text(),
+                          re.MULTILINE)
+    assert marked == set(listed.split())
 
 
 def test_the_order_is_whole():
