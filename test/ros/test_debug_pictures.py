@@ -255,23 +255,27 @@ def test_list_layers_names_everything_with_its_shape(watcher, reference):
 
 
 def test_reset_patches(watcher, camera):
+    received = watcher.listen(Image, 'classifier/debug/top_patches')
+
     def reset():
+        watcher.spin(1.0)  # until nothing is on its way any more
+        received.clear()
         assert watcher.call(Trigger, 'classifier/reset_patches', Trigger.Request()).success
 
-    def patches(name):
-        shown = picture_of(watcher, camera, 'top_patches', name)
-        # What was still on its way before shows the picture before.
-        while shown.header.frame_id != name:
-            shown = picture_of(watcher, camera, 'top_patches', name)
-        return to_rgb(shown)
+    def shown(name, condition=lambda picture: True):
+        message = frame(name)
+        latest = lambda: [picture for one in received[-1:]  # noqa: E731
+                          if one.header.frame_id == name and condition(picture := to_rgb(one))]
+        [picture] = watcher.publish_until(camera, lambda: message, latest)
+        return picture
 
     reset()
-    alone = patches('rocket')
-    patches('cat')
-    both = patches('rocket')
+    alone = shown('rocket')
+    shown('cat')
+    both = shown('rocket')
     assert both.shape != alone.shape or (both != alone).any()
     reset()
-    np.testing.assert_array_equal(patches('rocket'), alone)
+    assert shown('rocket', lambda picture: np.array_equal(picture, alone)) is not None
 
 
 def test_a_network_without_rows_and_columns_still_answers(start, namespace, observer):
