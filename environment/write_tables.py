@@ -8,8 +8,6 @@ from pathlib import Path
 from cnn_perception.ros import parameters
 
 README = Path(__file__).resolve().parents[1] / 'README.md'
-WHEN = {parameters.LIVE: 'any time', parameters.UNCONFIGURED: 'unconfigured',
-        parameters.START: 'start only'}
 TABLES = {'classifier': parameters.CLASSIFIER, 'image_source': parameters.IMAGE_SOURCE}
 
 
@@ -36,7 +34,7 @@ def markdown(table: Iterable[parameters.Parameter]) -> str:
         elif parameter.bounds is not None:
             limits = f' From {parameter.bounds[0]} to {parameter.bounds[1]}.'
         lines.append(f'| `{parameter.name}` | `{shown if shown != "" else repr("")}` | '
-                     f'{WHEN[parameter.when]} | {parameter.description}{limits} |')
+                     f'{parameters.WHEN[parameter.when]} | {parameter.description}{limits} |')
     return '\n'.join(lines) + '\n'
 
 

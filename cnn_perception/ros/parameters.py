@@ -23,6 +23,7 @@ __all__ = ['CLASSIFIER', 'IMAGE_SOURCE', 'Parameter', 'declare', 'is_camera_name
 LIVE = 'live'
 UNCONFIGURED = 'unconfigured'
 START = 'start'
+WHEN = {LIVE: 'any time', UNCONFIGURED: 'unconfigured', START: 'start only'}
 # Named here, because importing the engines imports torch, which the image source does without.
 BACKENDS = ('auto', 'compile', 'cuda', 'openvino', 'tensorrt', 'torch')
 PRECISIONS = ('auto', 'float32', 'float16', 'bfloat16', 'int8')
@@ -107,8 +108,8 @@ CLASSIFIER = (
               'sensor_msgs/CompressedImage on <image_topic>/compressed.',
               choices=('raw', 'compressed')),
     Parameter('batch_window_ms', 0.0, 'With several cameras: how long a frame waits for those of '
-              'the others to join its batch; 0 takes what is there.', bounds=(0.0, 1000.0),
-              when=LIVE),
+              'the others to join its batch; 0 takes what is there. One that missed three is not '
+              'waited for until it sends again.', bounds=(0.0, 1000.0), when=LIVE),
     Parameter('qos.reliability', 'best_effort', 'Reliability of the image subscription; '
               'best_effort takes frames from every kind of publisher.',
               choices=('best_effort', 'reliable')),
