@@ -70,8 +70,13 @@ def refused(error: pickle.UnpicklingError, path: Path) -> str:
                 'could run any code; save it again with torch.save(model.state_dict(), path) or '
                 'as .safetensors')
     with path.open('rb') as file:
-        return (f'is not a weights file: it begins with {file.read(24)!r}; a page or a pointer '
-                'may have been saved in its place, fetch it again')
+        begin = file.read(24)
+    if begin.startswith((b'PK', b'\x80')):
+        cause = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return ('is pickled in a way that is not loaded; save it again with '
+                f'torch.save(model.state_dict(), path) or as .safetensors ({cause[-2:][0]})')
+    return (f'is not a weights file: it begins with {begin!r}; a page or a pointer may have been '
+            'saved in its place, fetch it again')
 
 
 def state_dict_in(content: Any, path: Path) -> dict[str, torch.Tensor]:

@@ -80,6 +80,12 @@ def test_what_was_saved_in_place_of_the_file_is_shown(tmp_path, text):
         load_network(SMALL, str(tmp_path / 'net.pth'))
 
 
+def test_a_pickle_that_torch_did_not_write_is_not_called_a_page(tmp_path):
+    (tmp_path / 'net.pth').write_bytes(pickle.dumps(architectures.create(SMALL).state_dict()))
+    with pytest.raises(ValueError, match=r'more than tensors|pickled in a way that is not loaded'):
+        load_network(SMALL, str(tmp_path / 'net.pth'))
+
+
 def test_a_path_is_taken_for_a_file_whatever_it_ends_in(tmp_path):
     saved(tmp_path / 'NET.PTH')
     assert load_network(SMALL, str(tmp_path / 'NET.PTH')).trained

@@ -34,14 +34,16 @@ def whole_precision(precision: str, *, choose: bool = False) -> Iterator[None]:
         yield
         return
     products = torch.get_float32_matmul_precision()
-    if precision == 'float32':
+    coarse = precision == 'float32' and products != 'highest'
+    if coarse:
         torch.set_float32_matmul_precision('highest')
     try:
         with torch.backends.cudnn.flags(enabled=True, benchmark=choose, deterministic=False,
                                         allow_tf32=precision != 'float32'):
             yield
     finally:
-        torch.set_float32_matmul_precision(products)
+        if coarse:
+            torch.set_float32_matmul_precision(products)
 
 
 def round_kernels(weights: torch.Tensor) -> torch.Tensor:

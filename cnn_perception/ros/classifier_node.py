@@ -112,9 +112,10 @@ class ClassifierNode(LifecycleNode):
             return FAILURE
         self._failure = ''
         if name != 'configure' and self.context.ok():
-            topics = ', '.join(camera.topic for camera in self._loaded.cameras.values()
-                               ) if self._running is not None else ''
-            self.get_logger().info(self.condition() + (f', takes {topics}' if topics else ''))
+            taken = self._running is not None and self._running.receiver.subscribed()
+            topics = [camera.topic for camera in self._loaded.cameras.values()] if taken else []
+            self.get_logger().info(
+                self.condition() + (f', takes {", ".join(topics)}' if topics else ''))
         return SUCCESS
 
     def _configure(self) -> None:
@@ -157,6 +158,7 @@ class ClassifierNode(LifecycleNode):
 
     def _deactivate(self) -> None:
         running, self._running = self._running, None
+        self._left_behind = [other for other in self._left_behind if not other.ended()]
         if running is not None and not running.stop():
             self._left_behind.append(running)
 
@@ -185,7 +187,8 @@ class ClassifierNode(LifecycleNode):
                 self.get_logger().error('not started; mend the parameters and run: ros2 lifecycle '
                                         f'set {self.get_fully_qualified_name()} configure')
         except WrongTransition:
-            self.get_logger().info('autostart leaves it to whoever has begun before')
+            self.get_logger().info('autostart leaves it to whoever has begun before: the node is '
+                                   f'{self.condition()}')
 
     # parameters
 

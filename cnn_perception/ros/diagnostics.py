@@ -20,7 +20,8 @@ WINDOW = 256
 SILENCE = 3.0
 # Of a slow camera: its own periods.
 PERIODS = 3.0
-# More than that is no accident of one image.
+# Losses between two reports that are no accident: so many, and so large a share.
+FEW_LOST = 3
 LOST_SHARE = 0.1
 COUNTERS = ('received', 'classified', 'dropped', 'lost', 'rejected', 'failed',
             'pictures_skipped')
@@ -80,7 +81,9 @@ class CameraStatistics:
                               self.counts['lost'])
             elapsed = max(now - then, 1e-6)
             fresh = self.counts['lost'] - lost
-            self.lost_share = fresh / max(1, fresh + self.counts['received'] - received)
+            # One image may be lost by accident, however few there are.
+            self.lost_share = fresh / max(1, fresh + self.counts['received'] - received) * (
+                fresh >= FEW_LOST)
             values = {
                 'input rate (Hz)': f'{(self.counts["received"] - received) / elapsed:.1f}',
                 'output rate (Hz)': f'{(self.counts["classified"] - classified) / elapsed:.1f}',

@@ -64,7 +64,7 @@ class Pictures:
     def __init__(self, layers: DebugLayers, settings: Callable[[], DebugSettings],
                  warn: Callable[[str], None]) -> None:
         """Begin without any picture; settings returns the current ones, warn is throttled."""
-        self.mailbox, self.preparing = Mailbox(), Mailbox()
+        self.mailbox, self.preparing_mailbox = Mailbox(), Mailbox()
         self._layers = layers
         self._warn = warn
         self._wishes = Wishes(layers, settings, warn)
@@ -98,13 +98,13 @@ class Pictures:
         self._wishes.plan([(drawing.camera, drawing.wish) for drawing in drawings])
         taps = self._wishes.taps()
         if not self._prepared.is_settled(taps):
-            self.preparing.put(Letter('', taps, time.monotonic_ns()))
+            self.preparing_mailbox.put(Letter('', taps, time.monotonic_ns()))
 
     # the preparing thread
 
     def prepare(self, letters: list[Letter]) -> None:
         """Prepare what is wanted now."""
-        self._prepared.prepare(letters[-1].message)
+        self._prepared.prepare(self._wishes.taps)
 
     # the pictures' thread again
 

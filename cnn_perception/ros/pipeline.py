@@ -107,7 +107,7 @@ class Pipeline:
         except ValueError as error:  # an ImageError, or a picture that cannot be prepared
             camera.statistics.count('rejected', problem=str(error))
             # Of one kind whatever its numbers are, beside other trouble of the same camera.
-            kind = re.sub(r'\d+', '', f'{camera.topic}: {error}')
+            kind = f'{camera.topic}: ' + re.sub(r'\d+', '', str(error))
             self._warn(f'dropped an image of {camera.topic}: {error}', kind)
             return None
 

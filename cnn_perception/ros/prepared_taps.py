@@ -49,12 +49,16 @@ class PreparedTaps:
         """Tell whether there is nothing to prepare, or to put in order, for these."""
         return not taps or taps in self._failed or self._ready[-1:] == (taps,)
 
-    def prepare(self, taps: tuple[str, ...]) -> None:
-        """Compile the network with these taps and warm it up, once; give up the oldest."""
+    def prepare(self, wanted: Callable[[], tuple[str, ...]]) -> None:
+        """
+        Compile the network with the taps that are wanted and warm it up, once; give up the oldest.
+
+        wanted: returns them as they are at that moment, which may be others after a second.
+        """
+        taps = wanted()
         if not taps or taps in self._failed:
             return
-        # What serves meanwhile may be in use at this moment, and is not given up with the oldest.
-        serving = self.usable(taps)
+        before = self.usable(taps)
         if taps not in self._ready:
             try:
                 self._classifier.predict([np.zeros((64, 64, 3), np.uint8)], taps)
@@ -62,8 +66,11 @@ class PreparedTaps:
                 self._failed.add(taps)
                 self._warn(f'layers {", ".join(taps)} cannot be shown: {error}')
                 return
-        latest = (taps,) if serving in ((), taps) else (serving, taps)
+        # What has served meanwhile may be in use at this moment, and is not given up.
+        latest = [*dict.fromkeys((before, self.usable(wanted()), taps))]
+        latest = [*(one for one in latest if one not in ((), taps)), taps]
         recent = (*(other for other in self._ready if other not in latest), *latest)
-        self._ready = recent[-MOST:]
-        for other in recent[:-MOST]:
+        kept = max(MOST, len(latest))
+        self._ready = recent[-kept:]
+        for other in recent[:-kept]:
             self._classifier.forget(other)

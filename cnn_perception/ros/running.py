@@ -142,7 +142,7 @@ class Running:
                    partial(self._report, 'frame')),
             Worker('drawing', self.pictures.mailbox, self.pictures.process,
                    partial(self._report, 'picture')),
-            Worker('preparing', self.pictures.preparing, self.pictures.prepare,
+            Worker('preparing', self.pictures.preparing_mailbox, self.pictures.prepare,
                    partial(self._report, 'layer'))]
         for worker in self._workers:
             worker.start()

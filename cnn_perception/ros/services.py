@@ -15,6 +15,9 @@ from std_srvs.srv import Trigger
 
 __all__ = ['create_questions']
 
+# What a person does next in each state that has no answers.
+STEPS = {'unconfigured': 'configure', 'inactive': 'activate'}
+
 
 def create_questions(node: Node, loaded: Callable[[], Loaded | None],
                      running: Callable[[], Running | None]) -> list[Service]:
@@ -42,25 +45,22 @@ def create_questions(node: Node, loaded: Callable[[], Loaded | None],
         current.pictures.reset_patches()
         return 'the patches seen so far are forgotten'
 
-    return [question(node, '~/describe', loaded, layer_table, 'configure'),
-            question(node, '~/list_layers', loaded, layers, 'configure'),
-            question(node, '~/reset_patches', running, reset, 'activate')]
+    return [question(node, '~/describe', loaded, layer_table),
+            question(node, '~/list_layers', loaded, layers),
+            question(node, '~/reset_patches', running, reset)]
 
 
 def question(node: Node, name: str, current: Callable[[], Any | None],
-             answer: Callable[[Any], str], before: str) -> Service:
-    """
-    Offer one question; what `answer` cannot say becomes the message of a failure.
-
-    before: the transition that has to come first.
-    """
+             answer: Callable[[Any], str]) -> Service:
+    """Offer one question; what `answer` cannot say becomes the message of a failure."""
     def respond(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         subject = current()
         if subject is None:
-            response.message = f'the node is {node.condition()}'
-            if not response.message.endswith('again'):
+            condition = node.condition()
+            response.message = f'the node is {condition}'
+            if condition in STEPS:
                 response.message += (f': ros2 lifecycle set {node.get_fully_qualified_name()} '
-                                     f'{before}')
+                                     f'{STEPS[condition]}')
             return response
         try:
             response.message = answer(subject)

@@ -14,7 +14,6 @@ from cnn_perception.ros.memory import keep_image_blocks
 import rclpy
 from rclpy.exceptions import ParameterException, ParameterUninitializedException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
 __all__ = ['run']
@@ -39,8 +38,8 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
         rclpy.init(args=list(arguments) if arguments is not None else None)
     except KeyboardInterrupt:
         return 1
-    except rclpy_implementation.RCLError as error:
-        # A file that is not there, or no YAML; a rule that is none.
+    except RuntimeError as error:
+        # A file that is not there, or no YAML; a rule or an argument that is none.
         print(f'not started: {str(error).partition(", at ")[0]}', file=sys.stderr)
         return 1
     threading.Thread(target=watch, name='watch', daemon=True).start()

@@ -1,6 +1,9 @@
 """Transitions and parameters of the classifier, asked for over its services."""
 
+import os
 from pathlib import Path
+import subprocess
+import sys
 
 from cnn_perception import backends
 from cnn_perception.ros import parameters
@@ -11,7 +14,7 @@ from lifecycle_msgs.srv import ChangeState
 import numpy as np
 import pytest
 from rcl_interfaces.msg import ParameterType
-from ros_harness import LATCHED
+from ros_harness import LATCHED, ROOT
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
@@ -123,12 +126,29 @@ def test_a_transition_by_number_that_is_not_possible_is_refused(start, namespace
     assert 'Traceback' not in process.log
 
 
-def test_autostart_gives_way_to_whoever_configures_first(start, namespace, observer):
-    process = start('classifier', namespace, **SMALL)
-    request = ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE))
-    observer.call(ChangeState, 'classifier/change_state', request)
-    assert classifies(observer)
-    assert 'Traceback' not in process.log
+AUTOSTART = """
+import rclpy
+from cnn_perception.ros.classifier_node import ClassifierNode
+from rclpy.parameter import Parameter
+
+rclpy.init(args=[])
+node = ClassifierNode(parameter_overrides=[Parameter('architecture', value='linear'),
+                                           Parameter('weights', value='none')])
+node.trigger_configure()
+rclpy.spin_once(node, timeout_sec=5.0)
+print(node.condition())
+node.stop()
+rclpy.shutdown()
+"""
+
+
+def test_autostart_gives_way_to_whoever_configures_first():
+    result = subprocess.run([sys.executable, '-c', AUTOSTART], capture_output=True, text=True,
+                            env={**os.environ, 'PYTHONPATH': os.pathsep.join(
+                                [str(ROOT), os.environ.get('PYTHONPATH', '')])})
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == 'inactive\n'
+    assert 'autostart leaves it to whoever has begun before' in result.stderr
 
 
 def test_a_failed_configure_leaves_no_publisher(start, namespace, observer):

@@ -71,8 +71,8 @@ class Bench:
         if wish is not None:
             self.pictures.post(Drawing(camera, wish, Header(), frame, prediction, 0.01))
             self.pictures.process(self.pictures.mailbox.take())
-            if self.pictures.preparing._slots:
-                self.pictures.prepare(self.pictures.preparing.take())
+            if self.pictures.preparing_mailbox._slots:
+                self.pictures.prepare(self.pictures.preparing_mailbox.take())
         return taps
 
     def close(self):

@@ -8,6 +8,7 @@ from cnn_perception.ros.camera import Camera
 from cnn_perception.ros.debug_layers import DebugLayers
 from cnn_perception.ros.debug_settings import read_settings
 from cnn_perception.ros.image_messages import from_rgb
+from cnn_perception.ros.log import Throttled
 from cnn_perception.ros.newest import Letter
 from cnn_perception.ros.parameters import CLASSIFIER
 from cnn_perception.ros.pictures import Pictures
@@ -35,18 +36,19 @@ def node():
 def run(node):
     """Return (classifier, classify, what was logged); classify takes pictures by camera."""
     classifier = Classifier('resnet18', 'none', 'cpu', backend='torch')
-    cameras = {name: Camera(node, name, f'{name}/image', False) for name in ('front', 'line')}
+    cameras = {name: Camera(node, name, f'{name}/image', False)
+               for name in ('front', 'line', 'eye1', 'eye2')}
     settings = {row.name: row.default for row in CLASSIFIER}
     logged = []
     pictures = Pictures(DebugLayers(classifier), lambda: read_settings(settings), logged.append)
     pipeline = Pipeline(classifier, cameras, pictures, lambda: settings, node.get_clock(),
-                        lambda text, kind='': logged.append(text), logged.append)
+                        Throttled(logged.append), logged.append)
 
     def classify(frames):
         pipeline.process([Letter(name, frame if isinstance(frame, bytes) else
                                  serialize_message(from_rgb(frame, Header())), 0)
                           for name, frame in frames.items()])
-        return {name: camera.statistics.counts for name, camera in cameras.items()}
+        return {name: cameras[name].statistics.counts for name in frames}
     return classifier, classify, logged
 
 
@@ -79,6 +81,14 @@ def test_any_stamp_is_answered(run, seconds):
                        for name in ('front', 'line')})
     assert [count['classified'] for count in counts.values()] == [1, 1]
     assert not logged
+
+
+def test_each_camera_has_warnings_of_its_own(run):
+    _, classify, logged = run
+    classify({'eye1': b'cut', 'eye2': b'cut'})
+    first, second = logged
+    assert 'eye1/image' in first
+    assert 'eye2/image' in second
 
 
 def test_an_answer_that_is_no_number_fails_with_its_cause(run, monkeypatch):

@@ -17,12 +17,12 @@ def test_the_oldest_are_given_up(classifier):
     for taps in sets[:MOST]:
         assert prepared.usable(taps) == ()
         assert not prepared.failed(taps)
-        prepared.prepare(taps)
+        prepared.prepare(lambda taps=taps: taps)
         assert prepared.usable(taps) == taps
         assert not prepared.failed(taps)
     # Used again, so that the other one is the oldest.
-    prepared.prepare(sets[0])
-    prepared.prepare(sets[MOST])
+    prepared.prepare(lambda: sets[0])
+    prepared.prepare(lambda: sets[MOST])
     assert [prepared.usable(taps) for taps in sets] == [sets[0], *[()] * (MOST - 1), sets[MOST]]
     assert set(classifier.backend._tapped) == {sets[0], sets[MOST]}
     assert warnings == []
@@ -32,7 +32,7 @@ def test_what_cannot_be_shown_is_said_once(classifier):
     warnings = []
     prepared = PreparedTaps(classifier, warnings.append)
     for _ in range(2):
-        prepared.prepare(('conv9',))
+        prepared.prepare(lambda: ('conv9',))
         assert prepared.usable(('conv9',)) == ()
         assert prepared.failed(('conv9',))
     [warning] = warnings
@@ -44,10 +44,10 @@ def test_what_is_seen_goes_on_while_something_else_is_prepared(classifier):
     prepared = PreparedTaps(classifier, print)
     assert prepared.usable(()) == ()
     assert not prepared.failed(())
-    prepared.prepare(('conv1', 'conv2', 'fc1'))
+    prepared.prepare(lambda: ('conv1', 'conv2', 'fc1'))
     # A viewer left: what is there has all that is wanted.
     assert prepared.usable(('conv1', 'fc1')) == ('conv1', 'conv2', 'fc1')
-    prepared.prepare(('conv1', 'fc1'))
+    prepared.prepare(lambda: ('conv1', 'fc1'))
     assert prepared.usable(('conv1', 'fc1')) == ('conv1', 'fc1')
     # A viewer came: the others keep theirs.
     assert prepared.usable(('conv1', 'conv2', 'fc2')) == ('conv1', 'conv2', 'fc1')
@@ -57,8 +57,22 @@ def test_what_is_seen_goes_on_while_something_else_is_prepared(classifier):
 
 def test_what_serves_meanwhile_is_not_given_up(classifier):
     prepared = PreparedTaps(classifier, print)
-    prepared.prepare(('conv1', 'fc1'))
-    prepared.prepare(('conv2',))
+    prepared.prepare(lambda: ('conv1', 'fc1'))
+    prepared.prepare(lambda: ('conv2',))
     # The oldest has most of what is wanted now, and may be running.
-    prepared.prepare(('conv1', 'fc1', 'fc2'))
+    prepared.prepare(lambda: ('conv1', 'fc1', 'fc2'))
     assert set(classifier.backend._tapped) == {('conv1', 'fc1'), ('conv1', 'fc1', 'fc2')}
+
+
+def test_what_serves_others_by_the_end_is_not_given_up(classifier):
+    """While one set is compiled, a viewer may have come to want another one that is ready."""
+    warnings = []
+    prepared = PreparedTaps(classifier, warnings.append)
+    for taps in (('conv1',), ('conv2',)):
+        prepared.prepare(lambda taps=taps: taps)
+    wanted = iter([('fc1',), ('conv1',)])
+    prepared.prepare(lambda: next(wanted))
+    assert prepared.usable(('conv1',)) == ('conv1',)
+    assert prepared.usable(('fc1',)) == ('fc1',)
+    assert prepared.usable(('conv2',)) == ()
+    assert not warnings

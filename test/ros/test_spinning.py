@@ -106,7 +106,7 @@ def test_an_interrupt_while_libraries_are_imported_is_obeyed(start, namespace, d
 
 @pytest.mark.parametrize(('arguments', 'cause'), [
     (['--params-file', '/nowhere.yaml'], "Couldn't parse params file"),
-    (['-r', 'a:b:=c d'], "Couldn't parse remap rule"),
+    (['-r', 'a:b:=c d'], "Couldn't parse remap rule"), (['--foo'], '--foo'),
     (['-p', 'cameras:=[]'], "'cameras' is not initialized: an empty list has no type")])
 def test_arguments_that_cannot_be_read_end_with_one_line(start, namespace, arguments, cause):
     process = start('classifier', namespace, *arguments)
