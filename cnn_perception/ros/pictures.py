@@ -61,14 +61,18 @@ class Drawing:
 class Pictures:
     """Draws the debug pictures of all cameras of a loaded network."""
 
-    def __init__(self, layers: DebugLayers, settings: Callable[[], DebugSettings],
-                 warn: Callable[[str], None]) -> None:
-        """Begin without any picture; settings returns the current ones, warn is throttled."""
+    def __init__(self, layers: DebugLayers, prepared: PreparedTaps,
+                 settings: Callable[[], DebugSettings], warn: Callable[[str], None]) -> None:
+        """
+        Begin without any picture; settings returns the current ones, warn is throttled.
+
+        prepared: what the network can be run with; it outlives this.
+        """
         self.mailbox, self.preparing_mailbox = Mailbox(), Mailbox()
         self._layers = layers
         self._warn = warn
         self._wishes = Wishes(layers, settings, warn)
-        self._prepared = PreparedTaps(layers.classifier, warn)
+        self._prepared = prepared
         self._patches: dict[str, tuple[object, TopPatches]] = {}
         self._latencies: dict[str, deque[float]] = {}
         self._told: set[tuple[str, object]] = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import threading
 
 from cnn_perception.classifier import Classifier
 import numpy as np
@@ -26,8 +27,10 @@ class PreparedTaps:
         """Begin with none; warn gets what cannot be shown, and why."""
         self._classifier = classifier
         self._warn = warn
+        self._lock = threading.Lock()
         # The one used last at the end; replaced as a whole, as another thread reads it.
         self._ready: tuple[tuple[str, ...], ...] = ()
+        self._in_use: tuple[str, ...] = ()
         self._failed: set[tuple[str, ...]] = set()
 
     def usable(self, taps: tuple[str, ...]) -> tuple[str, ...]:
@@ -35,7 +38,13 @@ class PreparedTaps:
         Return a prepared set: the smallest that has all of `taps`, else the one with most of them.
 
         So nobody who sees something loses it while something else is compiled for somebody else.
+        It is kept until this is asked again.
         """
+        with self._lock:
+            self._in_use = self._best(taps)
+            return self._in_use
+
+    def _best(self, taps: tuple[str, ...]) -> tuple[str, ...]:
         wanted = set(taps)
         best = max(self._ready, default=(),
                    key=lambda ready: (len(wanted & set(ready)), -len(ready)))
@@ -46,8 +55,9 @@ class PreparedTaps:
         return taps in self._failed
 
     def is_settled(self, taps: tuple[str, ...]) -> bool:
-        """Tell whether there is nothing to prepare, or to put in order, for these."""
-        return not taps or taps in self._failed or self._ready[-1:] == (taps,)
+        """Tell whether there is nothing to prepare for these, or to give up."""
+        return not taps or taps in self._failed or (
+            self._ready[-1:] == (taps,) and len(self._ready) <= MOST)
 
     def prepare(self, wanted: Callable[[], tuple[str, ...]]) -> None:
         """
@@ -58,7 +68,6 @@ class PreparedTaps:
         taps = wanted()
         if not taps or taps in self._failed:
             return
-        before = self.usable(taps)
         if taps not in self._ready:
             try:
                 self._classifier.predict([np.zeros((64, 64, 3), np.uint8)], taps)
@@ -66,11 +75,13 @@ class PreparedTaps:
                 self._failed.add(taps)
                 self._warn(f'layers {", ".join(taps)} cannot be shown: {error}')
                 return
-        # What has served meanwhile may be in use at this moment, and is not given up.
-        latest = [*dict.fromkeys((before, self.usable(wanted()), taps))]
-        latest = [*(one for one in latest if one not in ((), taps)), taps]
-        recent = (*(other for other in self._ready if other not in latest), *latest)
-        kept = max(MOST, len(latest))
-        self._ready = recent[-kept:]
+        now = wanted()
+        with self._lock:
+            # What serves at this moment is not given up, nor what will serve in the next.
+            serving = dict.fromkeys((self._in_use, self._best(now)))
+            latest = (*(one for one in serving if one not in ((), taps)), taps)
+            recent = (*(other for other in self._ready if other not in latest), *latest)
+            kept = max(MOST, len(latest))
+            self._ready = recent[-kept:]
         for other in recent[:-kept]:
             self._classifier.forget(other)

@@ -17,6 +17,7 @@ from cnn_perception.ros.log import Throttled
 from cnn_perception.ros.parameters import is_camera_name
 from cnn_perception.ros.pictures import Pictures
 from cnn_perception.ros.pipeline import Pipeline
+from cnn_perception.ros.prepared_taps import PreparedTaps
 from cnn_perception.ros.receiver import Receiver
 from cnn_perception.ros.worker import Worker
 from cnn_perception.sources import open_source
@@ -61,6 +62,9 @@ class Loaded:
                 raise RuntimeError('told to end while the network was loaded')
             self.classifier.warm_up(count)
         self.layers = DebugLayers(self.classifier)
+        # Of the network, not of the threads: what is compiled stays while the node is inactive.
+        self.prepared = PreparedTaps(
+            self.classifier, Throttled(lambda text: node.get_logger().warning(text)))
         if not compressed:
             # It is found out in another process, which no image must have to wait for.
             works, which = cv_bridge_status()
@@ -134,7 +138,7 @@ class Running:
         self._error = Throttled(lambda text: logger.error(text))
         self.receiver = Receiver(node, loaded.cameras,
                                  lambda: node.settings['batch_window_ms'] / 1000.0)
-        self.pictures = Pictures(loaded.layers, lambda: loaded.debug, warn)
+        self.pictures = Pictures(loaded.layers, loaded.prepared, lambda: loaded.debug, warn)
         self._pipeline = Pipeline(loaded.classifier, loaded.cameras, self.pictures,
                                   lambda: node.settings, node.get_clock(), warn, self._error)
         self._workers = [

@@ -14,6 +14,7 @@ from cnn_perception.ros.debug_settings import read_settings
 from cnn_perception.ros.image_messages import to_rgb
 from cnn_perception.ros.parameters import CLASSIFIER
 from cnn_perception.ros.pictures import Drawing, Pictures
+from cnn_perception.ros.prepared_taps import PreparedTaps
 import numpy as np
 import pytest
 import rclpy
@@ -47,7 +48,8 @@ class Bench:
         self.warnings = []
         self.layers = layers
         self.settings = read_settings({row.name: row.default for row in CLASSIFIER})
-        self.pictures = Pictures(layers, lambda: self.settings, self.warnings.append)
+        self.pictures = Pictures(layers, PreparedTaps(layers.classifier, self.warnings.append),
+                                 lambda: self.settings, self.warnings.append)
         self.received = []
 
     def watch(self, camera, picture):

@@ -13,6 +13,7 @@ from cnn_perception.ros.newest import Letter
 from cnn_perception.ros.parameters import CLASSIFIER
 from cnn_perception.ros.pictures import Pictures
 from cnn_perception.ros.pipeline import Pipeline
+from cnn_perception.ros.prepared_taps import PreparedTaps
 from cnn_perception.ros.wishes import Plan, Wish
 import numpy as np
 import pytest
@@ -40,7 +41,8 @@ def run(node):
                for name in ('front', 'line', 'eye1', 'eye2')}
     settings = {row.name: row.default for row in CLASSIFIER}
     logged = []
-    pictures = Pictures(DebugLayers(classifier), lambda: read_settings(settings), logged.append)
+    pictures = Pictures(DebugLayers(classifier), PreparedTaps(classifier, logged.append),
+                        lambda: read_settings(settings), logged.append)
     pipeline = Pipeline(classifier, cameras, pictures, lambda: settings, node.get_clock(),
                         Throttled(logged.append), logged.append)
 

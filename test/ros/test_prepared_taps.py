@@ -21,6 +21,7 @@ def test_the_oldest_are_given_up(classifier):
         assert prepared.usable(taps) == taps
         assert not prepared.failed(taps)
     # Used again, so that the other one is the oldest.
+    assert prepared.usable(sets[0]) == sets[0]
     prepared.prepare(lambda: sets[0])
     prepared.prepare(lambda: sets[MOST])
     assert [prepared.usable(taps) for taps in sets] == [sets[0], *[()] * (MOST - 1), sets[MOST]]
@@ -59,7 +60,8 @@ def test_what_serves_meanwhile_is_not_given_up(classifier):
     prepared = PreparedTaps(classifier, print)
     prepared.prepare(lambda: ('conv1', 'fc1'))
     prepared.prepare(lambda: ('conv2',))
-    # The oldest has most of what is wanted now, and may be running.
+    # The oldest has most of what is wanted now, and is running.
+    assert prepared.usable(('conv1', 'fc1', 'fc2')) == ('conv1', 'fc1')
     prepared.prepare(lambda: ('conv1', 'fc1', 'fc2'))
     assert set(classifier.backend._tapped) == {('conv1', 'fc1'), ('conv1', 'fc1', 'fc2')}
 
@@ -76,3 +78,18 @@ def test_what_serves_others_by_the_end_is_not_given_up(classifier):
     assert prepared.usable(('fc1',)) == ('fc1',)
     assert prepared.usable(('conv2',)) == ()
     assert not warnings
+
+
+def test_what_runs_meanwhile_is_given_up_later(classifier):
+    prepared = PreparedTaps(classifier, print)
+    for taps in (('conv1',), ('conv2',)):
+        prepared.prepare(lambda taps=taps: taps)
+    assert prepared.usable(('conv1',)) == ('conv1',)
+    wanted = iter([('fc1',), ('conv2',)])
+    prepared.prepare(lambda: next(wanted))
+    assert set(classifier.backend._tapped) == {('conv1',), ('conv2',), ('fc1',)}
+    assert not prepared.is_settled(('fc1',))
+    assert prepared.usable(('fc1',)) == ('fc1',)
+    prepared.prepare(lambda: ('fc1',))
+    assert set(classifier.backend._tapped) == {('conv2',), ('fc1',)}
+    assert prepared.is_settled(('fc1',))
