@@ -48,8 +48,8 @@ def unwatched(architecture: str, frames: int) -> tuple[float, float]:
     data = serialize_message(image)
     pipelines = [Pipeline(loaded.classifier, loaded.cameras, pictures, lambda: settings,
                           node.get_clock(), Throttled(print), Throttled(print))
-                 for pictures in (Pictures(loaded.layers, lambda: loaded.debug, print),
-                                  NoPictures())]
+                 for pictures in (Pictures(loaded.layers, loaded.prepared, lambda: loaded.debug,
+                                           print), NoPictures())]
     wall: list[list[float]] = [[], []]
     busy = [0.0, 0.0]
     for turn in range(frames):
