@@ -22,7 +22,8 @@ from cnn_perception.processor import processor_name
 from latency_rows import debug_cost, debug_unwatched, in_node, start_up, stamp_to_answer
 from load_rows import against_plain, eight_cameras, overload
 from picture_rows import class_activation, mosaic
-from processes import end_all, enter_ros, HERE, Row
+from processes import end_all, enter_ros, HERE
+from rows import Row
 import rclpy
 
 RESULTS = HERE / 'results'

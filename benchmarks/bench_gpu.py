@@ -22,6 +22,7 @@ from cnn_perception.photographs import photograph
 from cnn_perception.processor import processor_name
 import cv2
 import numpy as np
+from rows import Row
 import torch
 
 ROUNDS = 5
@@ -30,12 +31,6 @@ CAMERAS = 16
 # Without ROS 2 what needs none is still measured.
 HAS_ROS = importlib.util.find_spec('rclpy') is not None
 RESULT = Path(__file__).resolve().parent / 'results' / 'bench_gpu.md'
-
-
-def line(what: str, measured: str, target: str = '', reached: bool | None = None) -> str:
-    """Return a row of the table."""
-    verdict = {True: 'reached', False: 'MISSED', None: ''}[reached]
-    return f'| {what} | {measured} | {target} | {verdict} |'
 
 
 def bare_replay(backend: CudaBackend, download: bool = False) -> float:
@@ -65,7 +60,7 @@ def bare_replay(backend: CudaBackend, download: bool = False) -> float:
     return statistics.median(times)
 
 
-def one_picture() -> list[str]:
+def one_picture() -> list[Row]:
     """Compare ResNet-50 in float16, upload and preparation included, with the bare replay."""
     ours = Classifier('resnet50', 'none', 'cuda', backend='cuda', precision='float16')
     if not isinstance(ours.backend, CudaBackend):
@@ -84,14 +79,14 @@ def one_picture() -> list[str]:
         times['answered'].append(bare_replay(ours.backend, download=True))
     whole, bare, answered = (1000 * statistics.median(values) for values in times.values())
     what = 'ResNet-50 float16, one 640x480 picture, upload included, over a bare replay'
-    return [line(what, f'{whole:.2f} / {bare:.2f} ms: {whole / bare:.2f}', 'at most 1.2',
-                 whole <= 1.2 * bare),
-            line(f'{what} that brings its answer', f'{whole:.2f} / {answered:.2f} ms: '
-                 f'{whole / answered:.2f}'),
+    return [Row(what, f'{whole:.2f} / {bare:.2f} ms: {whole / bare:.2f}', 'at most 1.2',
+                whole <= 1.2 * bare),
+            Row(f'{what} that brings its answer', f'{whole:.2f} / {answered:.2f} ms: '
+                f'{whole / answered:.2f}'),
             stages(ours, rgb)]
 
 
-def stages(classifier: Classifier, rgb: np.ndarray) -> str:
+def stages(classifier: Classifier, rgb: np.ndarray) -> Row:
     """Time what one picture goes through, one after the other."""
     prepared, finished = [], []
     for _ in range(CALLS):
@@ -102,12 +97,12 @@ def stages(classifier: Classifier, rgb: np.ndarray) -> str:
         classifier.backend.forward(batch)
         prepared.append(ready - began)
         finished.append(time.perf_counter() - ready)
-    return line('its stages, each waited for',
-                f'upload, resize, normalise {1000 * statistics.median(prepared):.2f} ms; network, '
-                f'download {1000 * statistics.median(finished):.2f} ms')
+    return Row('its stages, each waited for',
+               f'upload, resize, normalise {1000 * statistics.median(prepared):.2f} ms; network, '
+               f'download {1000 * statistics.median(finished):.2f} ms')
 
 
-def many_cameras() -> list[str]:
+def many_cameras() -> list[Row]:
     """Run sixteen cameras at 30 Hz in one node, and read the GPU's utilisation meanwhile."""
     if not HAS_ROS:
         raise RuntimeError('there is no ROS 2 here')
@@ -138,9 +133,9 @@ def many_cameras() -> list[str]:
     node_says = {name: count - before[name] for name, count in counted(reports).items()}
     close(listener, node)
     lost = int(result['sent'] - result['answers'])
-    return [line(f'{CAMERAS} cameras 640x480 at 30 Hz on one GPU: lost',
-                 f'{lost} of {int(result["sent"])}, median {1000 * result["median"]:.1f} ms, GPU '
-                 f'busy: {busy}; the node: {node_says}', '0', lost == 0)]
+    return [Row(f'{CAMERAS} cameras 640x480 at 30 Hz on one GPU: lost',
+                f'{lost} of {int(result["sent"])}, median {1000 * result["median"]:.1f} ms, GPU '
+                f'busy: {busy}; the node: {node_says}', '0', lost == 0)]
 
 
 def counted(reports: list) -> dict[str, int]:
@@ -178,9 +173,9 @@ def main() -> int:
     lines = ['| what | measured | target | |', '|---|---|---|---|']
     for rows in (one_picture, many_cameras):
         try:
-            lines += rows()
+            lines += [row.line() for row in rows()]
         except Exception as error:  # the other rows are worth having
-            lines.append(line(rows.__name__, f'not measured: {first_line(error)}'))
+            lines.append(Row(rows.__name__, f'not measured: {first_line(error)}').line())
         print('\n'.join(lines[2:]), flush=True)
     if HAS_ROS:
         end_all()

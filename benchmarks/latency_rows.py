@@ -7,7 +7,8 @@ import time
 
 from diagnostic_msgs.msg import DiagnosticArray
 from processes import (
-    ClassifierProcess, close, Commanded, ForwardProcess, Listener, Process, RATE, Row, silenced)
+    ClassifierProcess, close, Commanded, ForwardProcess, Listener, Process, RATE, silenced)
+from rows import Row
 import rclpy
 from unwatched import unwatched
 

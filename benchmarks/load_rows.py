@@ -6,7 +6,8 @@ import statistics
 
 from cnn_perception.processor import has_bfloat16
 from processes import (
-    ClassifierProcess, close, ForwardProcess, HERE, Listener, Process, RATE, Row, silenced)
+    ClassifierProcess, close, ForwardProcess, HERE, Listener, Process, RATE, silenced)
+from rows import Row
 
 __all__ = ['against_plain', 'eight_cameras', 'overload']
 

@@ -7,7 +7,7 @@ from functools import partial
 from bench_rendering import CAM_TARGET, cam_times, interleaved, MOSAIC_TARGET_MS
 from cnn_perception import render
 import numpy as np
-from processes import Row
+from rows import Row
 
 __all__ = ['class_activation', 'mosaic']
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 import contextlib
-from dataclasses import dataclass
 from functools import cache
 import json
 import os
@@ -32,21 +31,6 @@ ROOT = HERE.parent
 RATE = 30.0
 RUNNING: list[Process | Commanded] = []
 """The processes that have been started and not ended."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table; reached None where the target is on another scale."""
-
-    what: str
-    measured: str
-    target: str
-    reached: bool | None
-
-    def line(self) -> str:
-        """Write it as a line of the table."""
-        verdict = {True: 'reached', False: 'MISSED', None: ''}[self.reached]
-        return f'| {self.what} | {self.measured} | {self.target} | {verdict} |'
 
 
 def enter_ros() -> None:

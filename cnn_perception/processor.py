@@ -42,11 +42,7 @@ def physical_cores() -> int:
     """
     allowed = os.sched_getaffinity(0)
     cores = set()
-    try:
-        text = CPUINFO.read_text()
-    except OSError:
-        return max(1, len(allowed))
-    for block in text.split('\n\n'):
+    for block in cpuinfo().split('\n\n'):
         fields = {key.strip(): value.strip() for key, _, value in
                   (line.partition(':') for line in block.splitlines())}
         if int(fields.get('processor', -1)) in allowed and 'core id' in fields:
@@ -74,19 +70,19 @@ def has_bfloat16() -> bool:
 
 def processor_name() -> str:
     """Return what the processor calls itself, else the kind of machine."""
-    try:
-        lines = CPUINFO.read_text(encoding='utf-8', errors='replace').splitlines()
-    except OSError:
-        lines = []
-    return next((line.partition(':')[2].strip() for line in lines
+    return next((line.partition(':')[2].strip() for line in cpuinfo().splitlines()
                  if line.startswith('model name')), platform.processor() or platform.machine())
 
 
 def features() -> set[str]:
     """Return what the processor can do, in Linux's words; nothing where that cannot be read."""
-    try:
-        text = CPUINFO.read_text()
-    except OSError:
-        return set()
-    return next((set(line.partition(':')[2].split()) for line in text.splitlines()
+    return next((set(line.partition(':')[2].split()) for line in cpuinfo().splitlines()
                  if line.lower().startswith(('flags', 'features'))), set())
+
+
+def cpuinfo() -> str:
+    """Return what Linux says of the processors; nothing where that cannot be read."""
+    try:
+        return CPUINFO.read_text(encoding='utf-8', errors='replace')
+    except OSError:
+        return ''

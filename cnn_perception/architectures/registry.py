@@ -171,13 +171,13 @@ def input_shape(name: str, module: nn.Module | None = None) -> tuple[int, int, i
     return 3, size, size
 
 
-def stated_input_shape(module: nn.Module) -> tuple[int, ...] | None:
-    """Return the (C, H, W) that a module says it was made for; None where it says nothing."""
+def stated_input_shape(module: nn.Module) -> Any:
+    """Return the (C, H, W) that a module says it was made for, unchecked; None without one."""
     shape = getattr(module, 'input_shape', None)
     config = getattr(module, 'pretrained_cfg', None)
     if shape is None and isinstance(config, dict):
         shape = config.get('input_size')
-    return tuple(shape) if isinstance(shape, (tuple, list)) else None
+    return shape
 
 
 def timm_network(name: str, classes: int | None) -> nn.Module:

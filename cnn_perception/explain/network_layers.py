@@ -39,7 +39,7 @@ class NetworkLayers:
             self.module = network.network.module
         else:
             self.module = network
-            self.input_shape = input_shape or stated_input_shape(network) or IMAGENET_SHAPE
+            self.input_shape = input_shape or own_input_shape(network)
         traced = TappedNetwork(self.module)
         self.names = traced.layer_names
         self.graph_module = traced.derive(self.names)
@@ -126,6 +126,12 @@ def reachable(start: fx.Node) -> set[fx.Node]:
             behind.add(node)
             waiting += node.users
     return behind
+
+
+def own_input_shape(module: nn.Module) -> Shape:
+    """Return the (C, h, w) that a module says it was made for, else (3, 224, 224)."""
+    shape = stated_input_shape(module)
+    return tuple(shape) if isinstance(shape, (tuple, list)) else IMAGENET_SHAPE
 
 
 def layer_shapes(network: Classifier | nn.Module, input_shape: Shape | None = None

@@ -44,9 +44,9 @@ class CameraStatistics:
     last_arrival: float = 0.0
     last_problem: str = ''
     last_problem_at: float = 0.0
+    lost_share: float = 0.0
     _problems_told: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    lost_share: float = 0.0
     _previous: tuple[float, int, int, int] = field(
         default_factory=lambda: (time.monotonic(), 0, 0, 0))
 
@@ -81,9 +81,9 @@ class CameraStatistics:
                               self.counts['lost'])
             elapsed = max(now - then, 1e-6)
             fresh = self.counts['lost'] - lost
+            published = fresh + self.counts['received'] - received
             # One image may be lost by accident, however few there are.
-            self.lost_share = fresh / max(1, fresh + self.counts['received'] - received) * (
-                fresh >= FEW_LOST)
+            self.lost_share = fresh / published if fresh >= FEW_LOST else 0.0
             values = {
                 'input rate (Hz)': f'{(self.counts["received"] - received) / elapsed:.1f}',
                 'output rate (Hz)': f'{(self.counts["classified"] - classified) / elapsed:.1f}',
