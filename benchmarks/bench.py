@@ -30,10 +30,10 @@ RESULTS = HERE / 'results'
 ROUNDS = 2
 # What makes the rows of one name, given the number of rounds.
 ROWS: dict[str, Callable[[int], list[Row]]] = {
-    'in_node_lite0': partial(in_node, architecture='efficientnet_lite0'),
     'in_node_resnet18': partial(in_node, architecture='resnet18'),
     'in_node_resnet50': partial(in_node, architecture='resnet50'),
     'in_node_mobilenet': partial(in_node, architecture='mobilenet_v3_small'),
+    # Of the same turns, in the node too.
     'vga': partial(stamp_to_answer, size='640x480', allowance=3.0),
     'full_hd': partial(stamp_to_answer, size='1920x1080', allowance=8.0),
     'plain': against_plain,

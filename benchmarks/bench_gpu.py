@@ -17,7 +17,7 @@ from cnn_perception.backends import CudaBackend
 from cnn_perception.backends.base import first_line
 from cnn_perception.backends.cuda_graphs import PinnedOutputs, Recorded
 from cnn_perception.classifier import Classifier
-from cnn_perception.devices import resolve_device
+from cnn_perception.devices import has_gpu, resolve_device
 from cnn_perception.photographs import photograph
 from cnn_perception.processor import processor_name
 import cv2
@@ -163,7 +163,7 @@ def main() -> int:
     """Print and record the table."""
     if not torch.cuda.is_available():
         print('no CUDA device: nothing was measured')
-        if Path('/dev/nvidia0').exists():
+        if has_gpu():
             resolve_device('cuda')  # raises, with what is wrong with it
         return 0
     if HAS_ROS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 from functools import cache
 import json
@@ -133,6 +133,11 @@ class Commanded:
             raise RuntimeError(f'{self.process.args[1]} ended')
         return json.loads(line)
 
+    def ask(self, **order: object) -> dict[str, Any]:
+        """Give an order and wait for its result."""
+        self.begin(**order)
+        return self.result()
+
     def stop(self) -> None:
         """End it, once its order is done."""
         RUNNING.remove(self)
@@ -150,14 +155,13 @@ class ForwardProcess(Commanded):
 
     def run(self, rate: float, seconds: float) -> dict[str, float]:
         """Run for so long, at a rate or (0) as fast as it can."""
-        self.begin(rate=rate, seconds=seconds)
-        return self.result()
+        return self.ask(rate=rate, seconds=seconds)
 
 
 @cache
-def sender() -> Commanded:
-    """Return the process that sends images; its start takes as long as a measurement."""
-    return Commanded('sender.py')
+def helper(script: str) -> Commanded:
+    """Return the process that sends or takes images; its start takes as long as a measurement."""
+    return Commanded(script)
 
 
 class Listener:
@@ -167,6 +171,8 @@ class Listener:
         """Subscribe."""
         self.node = rclpy.create_node('listener')
         self.latencies: list[float] = []
+        # The same to the middleware's arrival in this process: rclpy takes a while to call back.
+        self.received: list[float] = []
         self.arrivals: list[float] = []
         for topic in topics:
             self.node.create_subscription(Classification, topic, self._answer,
@@ -178,26 +184,29 @@ class Listener:
             self.node.create_subscription(Image, topic, lambda message: None,
                                           QoSProfile(depth=1))
 
-    def _answer(self, message: Classification) -> None:
+    def _answer(self, message: Classification, info: Mapping[str, int]) -> None:
         stamp = message.header.stamp.sec * 10 ** 9 + message.header.stamp.nanosec
         self.latencies.append((self.node.get_clock().now().nanoseconds - stamp) * 1e-9)
+        self.received.append((info['received_timestamp'] - stamp) * 1e-9)
         self.arrivals.append(time.monotonic())
 
     def run(self, rate: float, seconds: float, size: str = '640x480',
             topics: Sequence[str] = ('image',)) -> dict[str, float]:
         """Have a sender run and summarise what came of it."""
-        self.latencies.clear()
-        self.arrivals.clear()
-        camera = sender()
+        for series in (self.latencies, self.received, self.arrivals):
+            series.clear()
+        camera = helper('sender.py')
         camera.begin(rate=rate, seconds=seconds, size=size, topics=[*topics])
         while not camera.finished():
             rclpy.spin_once(self.node, timeout_sec=0.05)
         sent = camera.result()
         # The first answers are slower: caches, and pages of shared memory that are new.
         kept = np.array(self.latencies[5:] or [np.nan])
+        received = np.array(self.received[5:] or [np.nan])
         span = self.arrivals[-1] - self.arrivals[0] if len(self.arrivals) > 1 else np.nan
         return {'sent': sent['sent'], 'answers': len(self.latencies),
-                'median': float(np.median(kept)), 'late': float(np.percentile(kept, 95)),
+                'median': float(np.median(kept)), 'received': float(np.median(received)),
+                'late': float(np.percentile(kept, 95)),
                 'rate': (len(self.arrivals) - 1) / span}
 
     def close(self) -> None:
@@ -209,13 +218,13 @@ class Listener:
 def silenced(node: ClassifierProcess, asker: rclpy.node.Node, topics: Sequence[str]
              ) -> Iterator[None]:
     """Have the node take nothing, while somebody else takes what the same sender sends."""
+    drain = helper('drain.py')
     node.enable(asker, False)
-    drain = Process([str(HERE / 'drain.py'), *topics])
-    drain.wait_for('draining')
+    drain.ask(topics=[*topics])
     try:
         yield
     finally:
-        drain.stop()
+        drain.ask(topics=[])
         node.enable(asker, True)
 
 
@@ -223,7 +232,7 @@ def end_all() -> None:
     """End what is still running."""
     for process in [*RUNNING]:
         process.stop()
-    sender.cache_clear()
+    helper.cache_clear()
 
 
 def close(*parts: Listener | Process | Commanded) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 import contextlib
 import functools
+import gc
 import importlib
 import sys
 from types import FunctionType, ModuleType
@@ -74,9 +75,21 @@ def without_compiler() -> Iterator[None]:
             del sys.modules[ASKED]
 
 
+@contextlib.contextmanager
+def without_collector() -> Iterator[None]:
+    """Keep garbage from being looked for among what an import makes, and all of which stays."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
 def import_quickly(name: str) -> ModuleType:
     """Import `torchvision` or `timm`; ImportError where it is missing."""
-    with without_compiler():
+    with without_compiler(), without_collector():
         return importlib.import_module(name)
 
 

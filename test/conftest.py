@@ -5,14 +5,13 @@ Where there is one that torch cannot use, they are run and say why: a driver tha
 a torch without CUDA, must not pass for a machine without a GPU.
 """
 
-from pathlib import Path
-
+from cnn_perception.devices import has_gpu
 import pytest
 import torch
 
 
 def pytest_collection_modifyitems(items):
-    usable = torch.cuda.is_available() or Path('/dev/nvidia0').exists()
+    usable = torch.cuda.is_available() or has_gpu()
     for item in items:
         if item.get_closest_marker('gpu'):
             # Choosing cuDNN's algorithms takes seconds for every shape.

@@ -577,7 +577,7 @@ def test_openvino_frees_the_requests_of_forgotten_networks():
     backend, _ = choose('openvino', *small())
     taps = tuple(backend.layer_names()[:1])
     backend.forward(backend.prepare([np.zeros((8, 8, 3), np.uint8)]), taps)
-    network = weakref.ref(backend._compiled[1, taps])
+    network = weakref.ref(backend._compiled[1, taps].network)
     backend.forget(taps)
     gc.collect()
     assert network() is None

@@ -13,18 +13,34 @@ from cnn_perception.explain import GradCam
 """
 CASES = {
     # All that a node with a viewer does, of the three sources of networks.
-    'the compiler is not loaded': """
+    'no compiler is loaded': """
 import cnn_perception.ros.classifier_node
 for name in ('lenet5', 'resnet18', 'efficientnet_lite0'):
     classifier = Classifier(name, 'none', 'cpu')
     classifier.predict([np.zeros((32, 32, 3), np.uint8)], GradCam(classifier).taps_for())
 assert {'torchvision', 'timm'} <= sys.modules.keys()
-assert 'torch._dynamo' not in sys.modules
+assert not {'torch._dynamo', 'triton'} & sys.modules.keys()
 """,
     'timm is not loaded for others': """
 classifier = Classifier('resnet18', 'none', 'cpu')
 GradCam(classifier)
 assert 'timm' not in sys.modules
+""",
+    'what is imported is not looked through for garbage': """
+import gc, types
+from cnn_perception import quick_imports
+from cnn_perception.ros import start
+imported = types.ModuleType('imported')
+imported.main = lambda: gc.get_freeze_count()
+sys.modules['imported'] = imported
+assert start.start('imported') > 100000
+assert gc.isenabled()
+with quick_imports.without_collector():
+    assert not gc.isenabled()
+assert gc.isenabled()
+gc.disable()
+quick_imports.import_quickly('timm')
+assert not gc.isenabled()
 """,
     'torchvision gets its answer': """
 import torch, torchvision

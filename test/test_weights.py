@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 
 from cnn_perception import architectures, checkpoints, devices
 from cnn_perception.classifier import Classifier
@@ -201,6 +202,21 @@ def test_devices():
             resolve_device(name)
     with pytest.raises(ValueError, match='check nvidia-smi'):
         resolve_device('cuda:99')
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='torch can use the GPU of this machine')
+def test_a_gpu_that_torch_cannot_use_is_no_missing_gpu(monkeypatch, tmp_path):
+    monkeypatch.setattr(devices, 'GPU_FILES', (str(tmp_path / 'nvidia0'),))
+    assert resolve_device('auto')[1] == 'cpu, because no CUDA device is available'
+    with pytest.raises(ValueError, match=r'sees 0 CUDA device\(s\); check'):
+        resolve_device('cuda')
+    (tmp_path / 'nvidia0').touch()
+    # torch's own words: no driver that it can use, or built without CUDA.
+    because = r'.*(NVIDIA driver|CUDA|cuda).+'
+    assert re.fullmatch('cpu, because torch cannot use the GPU: ' + because,
+                        resolve_device('auto')[1])
+    with pytest.raises(ValueError, match=rf'sees 0 CUDA device\(s\) \({because}\); check'):
+        resolve_device('cuda')
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import importlib.util
 import threading
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from cnn_perception.backends import openvino_int8
 from cnn_perception.backends.base import (
@@ -31,6 +30,15 @@ __all__ = ['OpenVINOBackend']
 
 HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'float16': 'f16', 'int8': 'f32'}
 CAPABILITIES = {'bfloat16': 'BF16', 'float16': 'FP16', 'int8': 'INT8'}
+
+
+class Compiled(threading.local):
+    """A compiled network and, for each thread, the request that it runs it with."""
+
+    def __init__(self, network: Any) -> None:
+        """Keep the network; called once more in each thread that uses it."""
+        self.network = network
+        self.request = network.create_infer_request()
 
 
 @register('openvino', devices=('cpu',), precisions=('float32', 'bfloat16', 'float16', 'int8'))
@@ -59,8 +67,7 @@ class OpenVINOBackend(Backend):
             self._options['CACHE_DIR'] = settings.cache_dir
         self._building = threading.RLock()
         self._converted: dict[tuple[str, ...], Any] = {}
-        self._compiled: dict[tuple[int, tuple[str, ...]], Any] = {}
-        self._requests = threading.local()
+        self._compiled: dict[tuple[int, tuple[str, ...]], Compiled] = {}
         self._in_torch: dict[tuple[int, tuple[str, ...]], Any] = {}
         try:
             self._compile(1, ())
@@ -105,7 +112,8 @@ class OpenVINOBackend(Backend):
         if module := self._in_torch.get(key):
             return self._forward_in_torch(module, batch)
         try:
-            request = self._request(*key)
+            compiled = self._compiled.get(key) or self._compile(*key)
+            request = compiled.request
         except (RuntimeError, TypeError, NotImplementedError) as error:
             LOGGER.warning('openvino cannot compile the network for %d picture(s) with layers %s, '
                            'torch runs it: %s', batch.shape[0], list(taps), last_line(error))
@@ -122,22 +130,12 @@ class OpenVINOBackend(Backend):
             logits, activations = module(self.preprocessor.normalise(pictures))
             return logits.numpy(), {name: values.numpy() for name, values in activations.items()}
 
-    def _request(self, size: int, taps: tuple[str, ...]) -> Any:
-        # By network, so that a thread's requests go with the networks that are forgotten.
-        requests = vars(self._requests).setdefault('all', WeakKeyDictionary())
-        network = self._compiled.get((size, taps))
-        if network is None:
-            network = self._compile(size, taps)
-        if network not in requests:
-            requests[network] = network.create_infer_request()
-        return requests[network]
-
-    def _compile(self, size: int, taps: tuple[str, ...]) -> Any:
+    def _compile(self, size: int, taps: tuple[str, ...]) -> Compiled:
         """Return the network compiled for a batch size and taps, compiling it at most once."""
         with self._building:
             if (size, taps) not in self._compiled:
-                self._compiled[size, taps] = self._core.compile_model(
-                    self._model(size, taps), 'CPU', self._options)
+                self._compiled[size, taps] = Compiled(self._core.compile_model(
+                    self._model(size, taps), 'CPU', self._options))
             return self._compiled[size, taps]
 
     def _model(self, size: int, taps: tuple[str, ...]) -> Any:

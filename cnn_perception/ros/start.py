@@ -2,11 +2,13 @@
 Where the processes of the nodes begin: an interrupt ends them at once, until they can notice it.
 
 Importing torch takes a second, in which it catches whatever is raised: a Ctrl-C then was lost, or
-left half a library behind.
+left half a library behind. It makes 400 000 objects that stay. Looking through them for garbage
+takes a tenth of the start, and each time later a quarter of a second in which nothing is answered.
 """
 
 from __future__ import annotations
 
+import gc
 import importlib
 import signal
 import sys
@@ -27,7 +29,10 @@ def image_source() -> int:
 def start(module: str) -> int:
     """Import a node's module, to whose `main` interrupts are left from then on."""
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    gc.disable()
     node = importlib.import_module(module)
+    gc.freeze()
+    gc.enable()
     signal.signal(signal.SIGINT, before)
     return node.main()
 

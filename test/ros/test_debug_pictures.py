@@ -222,11 +222,14 @@ def test_rate_limits_pictures_but_not_answers(defaults, camera):
     defaults.publish_until(camera, frame, lambda: pictures)
     answers.clear()
     pictures.clear()
+    began = time.monotonic()
     for number in range(60):
         camera.publish(frame(number=number))
         defaults.spin(0.05)
+    # Sixty twentieths of a second, or longer where the machine has other things to do.
+    seconds = time.monotonic() - began
     assert len(answers) > 3 * len(pictures)
-    assert 3 <= len(pictures) <= 8
+    assert 3 <= len(pictures) <= 2 * seconds + 2
 
 
 def test_a_rate_that_is_the_cameras_own_skips_nothing(defaults, camera):
