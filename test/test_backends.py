@@ -581,6 +581,35 @@ def test_openvino_frees_the_requests_of_forgotten_networks():
     backend.forget(taps)
     gc.collect()
     assert network() is None
+    assert taps not in backend._converted
+
+
+def test_openvino_has_a_request_for_each_thread_and_the_threads_that_were_asked_for():
+    usable('openvino', 'float32', 'cpu')
+    classifier = Classifier('lenet5', 'none', 'cpu', backend='openvino', threads=1)
+    compiled = classifier.backend._compiled[1, ()]
+    others = []
+    thread = threading.Thread(target=lambda: others.append(compiled.request))
+    thread.start()
+    thread.join()
+    assert others[0] is not compiled.request
+    assert compiled.request is compiled.request
+    assert int(compiled.network.get_property('INFERENCE_NUM_THREADS')) == 1
+    # Beside a busy process pinned threads take several times as long.
+    assert compiled.network.get_property('ENABLE_CPU_PINNING') is False
+
+
+class Doubled(nn.Conv2d):
+    def forward(self, picture):
+        return 2 * super().forward(picture)
+
+
+@pytest.mark.parametrize('layers', [
+    [Doubled(3, 4, 3), nn.BatchNorm2d(4)],
+    [nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False)]])
+def test_what_only_looks_like_a_convolution_and_its_normalisation_is_not_folded(layers):
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(144, 2)).eval()
+    assert folded(network) is None
 
 
 def test_a_trace_is_alone_and_modules_run_beside_each_other():

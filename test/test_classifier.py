@@ -1,7 +1,7 @@
 """Predictions against the libraries' own transforms and forward passes, on real photographs."""
 
 from cnn_perception import architectures, photographs
-from cnn_perception.classifier import Classifier
+from cnn_perception.classifier import Classifier, Prediction, softmax
 import numpy as np
 from PIL import Image
 import pytest
@@ -171,3 +171,28 @@ def test_taps_equal_what_hooks_see(architecture):
 def test_an_unknown_tap_is_answered_with_near_matches(lite0):
     with pytest.raises(ValueError, match=r"'conv_stm'; near matches: conv_stem"):
         lite0.predict([photographs.photograph('cat')], ['conv_stm'])
+
+
+def test_large_logits_are_no_trouble():
+    assert softmax(np.array([[1000.0, 0.0]], np.float32)).tolist() == [[1.0, 0.0]]
+
+
+def test_one_answer_that_is_no_number_is_never_given(monkeypatch):
+    classifier = Classifier('lenet5', 'none', 'cpu', backend='torch')
+    logits = np.array([[0.0] * 10, [np.nan] * 10], np.float32)
+    monkeypatch.setattr(classifier.backend, 'forward', lambda batch, taps=(): (logits, {}))
+    with pytest.raises(ValueError, match='gave no numbers'):
+        classifier.predict([np.zeros((9, 9, 3), np.uint8)] * 2)
+
+
+def test_equal_scores_keep_the_order_of_their_classes_and_a_threshold_is_reached_at_it():
+    prediction = Prediction(np.array([0.2, 0.3, 0.2, 0.3], np.float32), tuple('abcd'))
+    assert [entry.name for entry in prediction.top(4)] == ['b', 'd', 'a', 'c']
+    threshold = float(np.float32(0.3))
+    assert [entry.name for entry in prediction.top(4, threshold)] == ['b', 'd']
+
+
+def test_a_bad_picture_for_calibration_is_refused_before_anything_is_loaded():
+    with pytest.raises(ValueError, match=r'frame 1 is .* float32'):
+        Classifier('no such network', 'none', 'cpu', calibration=[
+            np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9, 3), np.float32)])

@@ -91,6 +91,15 @@ def test_a_small_picture_is_padded_with_black():
     torch.testing.assert_close(values, expected)
 
 
+def test_the_padding_is_on_all_sides():
+    frame = np.full((2, 3, 3), 255, np.uint8)
+    [values] = Preprocessor(Preprocessing((2, 3), (4, 9), mean=(0.0,) * 3, std=(1.0,) * 3),
+                            CPU)([frame])
+    expected = torch.zeros(3, 4, 9)
+    expected[:, 1:3, 3:6] = 1.0
+    torch.testing.assert_close(values, expected)
+
+
 def test_grey_networks_get_luma():
     frame = np.zeros((1, 3, 3), np.uint8)
     frame[0, 0, 0] = frame[0, 1, 1] = frame[0, 2, 2] = 255
@@ -113,6 +122,9 @@ def test_overrides():
     assert (smaller.resize, smaller.crop) == (128, (112, 112))
     assert override(base, mean=(0.1,) * 3, std=(0.2,) * 3).mean == (0.1,) * 3
     assert override(plain((1, 28, 28)), input_size=(14, 28)).resize == (14, 28)
+    # By the short sides, as the resize is of the short side.
+    assert override(base, input_size=(112, 448)).resize == 128
+    assert override(base, mean=(0.1,) * 3).std == base.std
     with pytest.raises(ValueError, match=r'expected \[height, width\]'):
         override(base, input_size=(1, 2, 3))
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 from cnn_perception.photographs import photograph
+from cnn_perception.ros.transport_watch import REMEDIES
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,8 +108,15 @@ def files_exist(words):
 
 
 def export(words):
-    assert re.match(r'(FASTRTPS|FASTDDS)_DEFAULT_PROFILES_FILE=', words[1])
+    assert re.match(r'(FASTRTPS|FASTDDS)_DEFAULT_PROFILES_FILE=|CYCLONEDDS_URI=file://', words[1])
     files_exist(words)
+
+
+def system_setting(words):
+    """The same as where the node and the file say it."""
+    text = ' '.join(words)
+    assert text in (ROOT / 'config' / 'cyclonedds.xml').read_text()
+    assert text in REMEDIES['rmw_cyclonedds_cpp']
 
 
 def topic(words):
@@ -135,6 +143,7 @@ def known(*_):
 CHECKS = {'make': make, '.venv/bin/python': virtual_environment, 'ros2 launch': ros2_launch,
           'ros2 run': ros2_run, 'ros2 topic': topic, 'ros2 param': parameter,
           'ros2 service': service, 'ros2 lifecycle': known, 'export': export,
+          'sudo sysctl': system_setting,
           'rosdep': known, 'pip': known, 'colcon': known, 'source': known}
 
 

@@ -39,9 +39,11 @@ class TorchBackend(Backend):
         own = channels_last(module.to(settings.device))
         super().__init__(own, preprocessing, settings)
         self._tapped: dict[tuple[str, ...], nn.Module] = {}
+        self._threads = 0
         if settings.device.type == 'cpu':
+            self._threads = settings.threads or physical_cores()
             # Set in any case, as torch keeps it for the whole process.
-            torch.set_num_threads(settings.threads or physical_cores())
+            torch.set_num_threads(self._threads)
 
     @classmethod
     def refusal(cls, settings: Settings) -> str:
@@ -70,6 +72,9 @@ class TorchBackend(Backend):
 
     def run_beside_others(self, module: Network, batch: torch.Tensor) -> Forward:
         """Run as `run` does, while another thread may be running a module too."""
+        # A thread takes over what was set when it first used torch: `one_torch_thread`'s, perhaps.
+        if self._threads and torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
         with TRACING.passing(), whole_precision(self.precision), torch.inference_mode():
             logits, activations = module(batch.to(
                 self.device, DTYPES[self.precision], memory_format=torch.channels_last))

@@ -2,7 +2,7 @@
 What became of the images between two that were taken: replaced by newer ones, or lost.
 
 The publisher numbers its images, and the middleware notes when each arrived. What is missing in
-between was replaced in the subscription while nobody waited for it, or never arrived at all.
+between was replaced in the subscription while nobody took it out, or never arrived at all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from dataclasses import dataclass
 from cnn_perception.ros.camera import Camera
 from rclpy.subscription import Subscription
 
-__all__ = ['count_missed', 'Line', 'replaceable']
+__all__ = ['Line', 'NANOSECONDS', 'replaceable']
+
+# Images that a recording or a wireless link delivers at once, whatever the camera's pace is.
+BURST = 4
+NANOSECONDS = 10 ** 9
+# Seconds after which it is not known any more what has come meanwhile: the process may have stood
+# still, and the middleware then delivers late.
+LONGEST_STOP = 0.5
 
 
 @dataclass
@@ -20,44 +27,53 @@ class Line:
     """
     A camera's subscription, and what is known of the image taken last.
 
-    number, arrival: the publisher's count, and when it arrived, ns. missed: how many before it
-    were counted as replaced and as lost. begun, ended: the last wait for this camera, busy: the
-    end of the one before it; ns. vain: windows in which it was waited for and did not come.
+    number, publishers, arrival: the publisher's count, how many publishers were matched then, and
+    when it arrived, ns. emptied: the end of the last wait, after which nothing was in the
+    subscription; free: since when images in it can have replaced each other; ns. waited: it was
+    empty when the last image was looked for. stopped: the process stood still during a wait. vain:
+    windows in which the camera was waited for and did not come.
     """
 
     camera: Camera
     subscription: Subscription
     number: int | None = None
+    publishers: int = 0
     arrival: int = 0
-    missed: tuple[int, int] = (0, 0)
-    begun: int = 0
-    ended: int = 0
-    busy: int = 0
+    emptied: int = 0
+    free: int = 0
+    waited: bool = False
+    stopped: bool = False
     vain: int = 0
+
+    def looked(self, begun: int, ended: int, limit: float, waited: bool, ready: bool) -> None:
+        """
+        Note an end of waiting, at which an image was ready or was not; begun, ended: ns.
+
+        limit: seconds for which the wait was meant to last. waited: nothing was there at first, so
+        that what woke the thread has replaced nothing.
+        """
+        longest = LONGEST_STOP * NANOSECONDS
+        self.stopped |= (ended - begun > limit * NANOSECONDS + longest
+                         or 0 < self.emptied < begun - longest)
+        self.waited = waited and not self.stopped
+        self.free = ended if self.waited else self.emptied
+        # What comes to a process that stood still has replaced each other before it could look.
+        if ready or not self.stopped:
+            self.emptied, self.stopped = ended, False
 
 
 def replaceable(line: Line, arrival: int, missing: int) -> int:
     """
     Return how many of the missing images this one, that arrived so, can have replaced.
 
-    What woke the thread has replaced none, and others only as many as were due since nobody
-    waited for this camera any more: the rest was lost on its way.
+    Where far more are missing than were due since images could replace each other, the rest was
+    lost on its way.
     """
-    if not missing or line.begun < arrival <= line.ended:
+    if not missing or 0 < arrival <= line.free:
         return 0
     # The usual pace, or that of these very images, where a camera has become faster.
     period = min(line.camera.transport.period(), (arrival - line.arrival) / (missing + 1))
     if not arrival or period <= 0:
         return missing
-    # Arrived before the last wait began: during the work before it; after its end: since then.
-    free = line.busy if arrival <= line.begun else line.ended
-    return min(missing, max(0, round((arrival - free) / period)))
-
-
-def count_missed(camera: Camera, replaced: int, lost: int) -> None:
-    """Count images that newer ones replaced, unseen, and those that never arrived."""
-    if replaced:
-        camera.statistics.count('received', replaced)
-        camera.statistics.count('dropped', replaced)
-    if lost:
-        camera.statistics.count('lost', lost)
+    due = max(0, round((arrival - line.free) / period))
+    return missing if missing <= 2 * due + BURST else due

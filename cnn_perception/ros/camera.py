@@ -16,6 +16,7 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification
@@ -42,13 +43,11 @@ class Camera:
         """Create the publishers; the caller subscribes to `topic`, which `image_topic` gives."""
         self.name = name
         self.statistics = CameraStatistics()
-        self.transport = TransportWatch()
+        self.transport = TransportWatch(get_rmw_implementation_identifier())
         self.message_type: type = CompressedImage if compressed else Image
         self.type_name = f'sensor_msgs/msg/{self.message_type.__name__}'
         self.topic = topic
         self.last_picture = 0.0
-        # Of several publishers on one topic, each counts its images for itself.
-        self.publishers = 0
         self.reliable = False
         self._node = node
         self._base = '/'.join(filter(None, ['~', name]))

@@ -187,8 +187,9 @@ class ClassifierNode(LifecycleNode):
                 self.get_logger().error('not started; mend the parameters and run: ros2 lifecycle '
                                         f'set {self.get_fully_qualified_name()} configure')
         except WrongTransition:
-            self.get_logger().info('autostart leaves it to whoever has begun before: the node is '
-                                   f'{self.condition()}')
+            if self.context.ok():
+                self.get_logger().info('autostart leaves it to whoever has begun before: the '
+                                       f'node is {self.condition()}')
 
     # parameters
 

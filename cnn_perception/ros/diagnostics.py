@@ -25,6 +25,7 @@ FEW_LOST = 3
 LOST_SHARE = 0.1
 COUNTERS = ('received', 'classified', 'dropped', 'lost', 'rejected', 'failed',
             'pictures_skipped')
+NUMBERED = ('dropped', 'lost')
 
 
 @dataclass
@@ -34,13 +35,15 @@ class CameraStatistics:
 
     received: arrived. classified: answered. dropped: replaced by a newer one while the network
     was busy. lost: published, but never arrived. rejected: not a usable image. failed: the network
-    raised. Safe across threads.
+    raised. numbered: the publisher counts its images, without which the third and fourth are not
+    known. Safe across threads.
     """
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
     latencies: deque = field(default_factory=lambda: deque(maxlen=WINDOW))
     in_node: deque = field(default_factory=lambda: deque(maxlen=WINDOW))
     inference: deque = field(default_factory=lambda: deque(maxlen=WINDOW))
+    numbered: bool = True
     last_arrival: float = 0.0
     last_problem: str = ''
     last_problem_at: float = 0.0
@@ -88,6 +91,8 @@ class CameraStatistics:
                 'input rate (Hz)': f'{(self.counts["received"] - received) / elapsed:.1f}',
                 'output rate (Hz)': f'{(self.counts["classified"] - classified) / elapsed:.1f}',
                 **{name.replace('_', ' '): str(count) for name, count in self.counts.items()}}
+            if not self.numbered:
+                values.update(dict.fromkeys(NUMBERED, 'not counted by this middleware'))
             for name, series in (('latency', self.latencies), ('in node', self.in_node),
                                  ('inference', self.inference)):
                 if series:

@@ -86,7 +86,8 @@ class Pipeline:
                 return [drawing for one in asked for drawing in self._answered([one], taps)]
             [(frame, _)] = asked
             frame.camera.statistics.count('failed', problem=str(error))
-            self._error(f'the network failed on a frame of {frame.camera.topic}, dropped: {error}')
+            self._error(f'the network failed on a frame of {frame.camera.topic}, dropped: {error}',
+                        kind_of(frame.camera, error))
             return []
         if self._closed:
             return []
@@ -106,9 +107,7 @@ class Pipeline:
             return Frame(camera, letter.arrival, image, rgb)
         except ValueError as error:  # an ImageError, or a picture that cannot be prepared
             camera.statistics.count('rejected', problem=str(error))
-            # Of one kind whatever its numbers are, beside other trouble of the same camera.
-            kind = f'{camera.topic}: ' + re.sub(r'\d+', '', str(error))
-            self._warn(f'dropped an image of {camera.topic}: {error}', kind)
+            self._warn(f'dropped an image of {camera.topic}: {error}', kind_of(camera, error))
             return None
 
     def _answer(self, frame: Frame, prediction: Prediction, duration: float,
@@ -124,3 +123,8 @@ class Pipeline:
         stamp = image.header.stamp.sec * 10 ** 9 + image.header.stamp.nanosec
         latency = (self._clock.now().nanoseconds - stamp) * 1e-9 if stamp else 0.0
         frame.camera.statistics.answered(latency, in_node, duration)
+
+
+def kind_of(camera: Camera, error: Exception) -> str:
+    """Name a camera's trouble, whatever its numbers are, apart from its other trouble."""
+    return f'{camera.topic}: ' + re.sub(r'\d+', '', str(error))

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 import time
+from typing import Any
 
-from cnn_perception.ros.arrivals import count_missed, Line, replaceable
+from cnn_perception.ros.arrivals import Line, NANOSECONDS, replaceable
 from cnn_perception.ros.camera import Camera
 from cnn_perception.ros.newest import Letter
 from cnn_perception.ros.raw_image import stamp_of
@@ -28,7 +29,6 @@ __all__ = ['Receiver']
 LONGEST_WAIT = 1.0
 # Windows after which a camera is not waited for until it sends again.
 MOST_IN_VAIN = 3
-NANOSECONDS = 10 ** 9
 
 
 class Aside(CallbackGroup):
@@ -138,33 +138,42 @@ class Receiver:
 
     def _wait(self, lines: Iterable[Line], seconds: float) -> list[Line]:
         """Return the lines that have an image, after waiting so long at most."""
+        lines = tuple(lines)
         try:
             with ExitStack() as held:
                 # Held, so that another thread's `unsubscribe` cannot free what is waited for.
-                held.enter_context(self._node.context.handle)
-                held.enter_context(self._wake.handle)
+                for entity in (self._node.context, self._wake,
+                               *(line.subscription for line in lines)):
+                    held.enter_context(entity.handle)
                 wait_set = rclpy_implementation.WaitSet(
-                    len(self._cameras), 1, 0, 0, 0, 0, self._node.context.handle)
-                wait_set.clear_entities()
-                wait_set.add_guard_condition(self._wake.handle)
-                for line in lines:
-                    held.enter_context(line.subscription.handle)
-                    wait_set.add_subscription(line.subscription.handle)
-                begun = time.time_ns()
-                wait_set.wait(int(seconds * NANOSECONDS))
+                    len(lines), 1, 0, 0, 0, 0, self._node.context.handle)
+                began = time.time_ns()
+                ready, woken = self._look(wait_set, lines, 0.0)
+                # Whether anything was there before tells what can have replaced what.
+                if waited := not ready and not woken and seconds > 0:
+                    ready, _ = self._look(wait_set, lines, seconds)
                 ended = time.time_ns()
-                if ended - begun > (seconds + LONGEST_WAIT) * NANOSECONDS:
-                    begun = ended  # the process was stopped: nobody waited
                 for line in lines:
-                    line.busy, line.begun, line.ended = line.ended, begun, ended
-                ready = wait_set.get_ready_entities('subscription')
-                return [line for line in lines if line.subscription.handle.pointer in ready]
+                    line.looked(began, ended, seconds, waited, line in ready)
+                return ready
         except rclpy_implementation.InvalidHandle:
             return []  # unsubscribed or ended in this moment; the caller looks again
         except rclpy_implementation.RCLError:
             if self._node.context.ok():
                 raise
             return []
+
+    def _look(self, wait_set: Any, lines: tuple[Line, ...], seconds: float
+              ) -> tuple[list[Line], bool]:
+        """Return the lines that have an image by then, and whether `wake` was called."""
+        wait_set.clear_entities()
+        wait_set.add_guard_condition(self._wake.handle)
+        for line in lines:
+            wait_set.add_subscription(line.subscription.handle)
+        wait_set.wait(int(seconds * NANOSECONDS))
+        ready = wait_set.get_ready_entities('subscription')
+        return ([line for line in lines if line.subscription.handle.pointer in ready],
+                bool(wait_set.get_ready_entities('guard_condition')))
 
     def _newest(self, line: Line) -> Letter | None:
         newest = None
@@ -187,25 +196,31 @@ class Receiver:
 
     def _account(self, line: Line, data: bytes, info: Mapping[str, int | None]) -> None:
         """Count an image, those that it replaced, and those that the transport lost."""
-        camera = line.camera
-        number, previous = info.get('publication_sequence_number'), line.number
-        line.number = number
-        missing = 0
-        if number is not None and previous is not None:
-            if number <= previous:
-                # Another publisher's, and so may have been the one before: nothing can be said.
-                camera.publishers = max(2, camera.publishers)
-                count_missed(camera, *(-count for count in line.missed))
-                camera.transport.disregard()
-            elif camera.publishers <= 1:
-                missing = number - previous - 1
-        arrival = info.get('received_timestamp') or 0
+        statistics, transport = line.camera.statistics, line.camera.transport
+        arrival = info.get('received_timestamp') or time.time_ns()
+        missing = self._missing(line, info.get('publication_sequence_number'))
         replaced = replaceable(line, arrival, missing)
         line.arrival = arrival
-        camera.statistics.count('received')
-        line.missed = (replaced, missing - replaced)
-        count_missed(camera, *line.missed)
-        clock = self._node.get_clock()
-        if clock.ros_time_is_active or not arrival:
-            arrival = clock.now().nanoseconds
-        camera.transport.arrived(stamp_of(data), arrival, missing, missing - replaced)
+        statistics.count('received', 1 + replaced)
+        if missing:
+            statistics.count('dropped', replaced)
+            statistics.count('lost', missing - replaced)
+        statistics.numbered = line.number is not None
+        # For the first of several that came at once.
+        waited, line.waited = line.waited and line.number is None, False
+        transport.arrived(
+            stamp_of(data), arrival, info.get('source_timestamp') or 0, missing,
+            missing - replaced, waited, self._node.get_clock().ros_time_is_active)
+
+    @staticmethod
+    def _missing(line: Line, number: int | None) -> int:
+        """Return how many images were published between the one before and this one."""
+        previous, line.number = line.number, number
+        if number is None:
+            return 0
+        before, line.publishers = line.publishers, line.subscription.get_publisher_count()
+        # Of several publishers each counts for itself, and whose number this is nobody tells.
+        if previous is None or not before == line.publishers == 1:
+            return 0
+        # One that begins anew begins with 1.
+        return max(0, number - previous - 1)

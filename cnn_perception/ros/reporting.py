@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import time
 
 from cnn_perception.ros import diagnostics
 from cnn_perception.ros.camera import Camera
@@ -13,6 +14,9 @@ from rclpy.node import Node
 from rclpy.qos import ReliabilityPolicy
 
 __all__ = ['Reporter']
+
+# Seconds that a simulation may take to send its first time.
+PATIENCE = 5.0
 
 
 class Reporter:
@@ -29,6 +33,8 @@ class Reporter:
         self._node = node
         self._loaded, self._running, self._state = loaded, running, state
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._began = time.monotonic()
+        self._told_of_clock = False
         self._timer = node.create_timer(
             period, self.report, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -59,8 +65,9 @@ class Reporter:
         incompatible = camera.reliable and all(
             publisher.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
             for publisher in publishers)
-        camera.publishers = len(publishers)
-        if wrong_type and not publishers:
+        if self._clock_stands():
+            complaint = ''
+        elif wrong_type and not publishers:
             complaint = camera.transport.mistyped(wrong_type, camera.type_name)
         else:
             complaint = camera.transport.complaint(len(publishers), incompatible, busy)
@@ -69,3 +76,14 @@ class Reporter:
         return diagnostics.camera_status(
             f'{name}: {camera.topic}', camera.statistics, len(publishers), busy, wrong_type,
             camera.transport.period() * 1e-9)
+
+    def _clock_stands(self) -> bool:
+        """Tell whether there is no time yet, which is told once where it does not come."""
+        clock = self._node.get_clock()
+        stands = clock.ros_time_is_active and clock.now().nanoseconds == 0
+        if stands and not self._told_of_clock and time.monotonic() > self._began + PATIENCE:
+            self._told_of_clock = True
+            self._node.get_logger().warning(
+                'use_sim_time is true, but no time comes on /clock: start the simulation, or '
+                'rosbag2 with --clock; until then latencies mean nothing')
+        return stands

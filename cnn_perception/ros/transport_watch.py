@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 import threading
 import time
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,9 +14,9 @@ __all__ = ['TransportWatch']
 SEEN = 90
 ENOUGH = 30
 KNOWN = 8
-# Seconds after which a publisher that is there should have been heard.
+# Seconds after which a camera that was heard should have been heard again.
 PATIENCE = 5.0
-# An image that came alone may be that of a slow camera.
+# One image, or none, may be that of a slow camera.
 LONGER = 10.0
 # No middleware holds an image back for so many seconds.
 OLD = 10.0
@@ -25,48 +26,90 @@ AHEAD = 1.0
 LOST_SHARE = 0.15
 LATE_PERIODS = 1.5
 LATE_AT_LEAST = 0.05
-REMEDY = (
-    'start the camera with a larger shared-memory segment: export '
-    'FASTRTPS_DEFAULT_PROFILES_FILE=$(ros2 pkg prefix --share cnn_perception)/config/fastdds.xml '
-    '(Kilted and later: FASTDDS_DEFAULT_PROFILES_FILE), or use image_transport compressed')
+CONFIG = '$(ros2 pkg prefix --share cnn_perception)/config'
+FAST_DDS = 'rmw_fastrtps_cpp'
+REMEDIES = {
+    FAST_DDS: 'start the camera with a larger shared-memory segment: export '
+    f'FASTRTPS_DEFAULT_PROFILES_FILE={CONFIG}/fastdds.xml (Kilted and later: '
+    'FASTDDS_DEFAULT_PROFILES_FILE), or use image_transport compressed',
+    'rmw_cyclonedds_cpp': 'let sockets hold whole images: sudo sysctl -w '
+    'net.core.rmem_max=16777216, start camera and classifier with '
+    f'CYCLONEDDS_URI=file://{CONFIG}/cyclonedds.xml, or use image_transport compressed',
+    'rmw_zenoh_cpp': 'enable transport/shared_memory in the session configuration of camera and '
+    'classifier, or use image_transport compressed'}
+# Of a camera's steps: how many are whole multiples of the usual one, and how closely, where that
+# is steady; and how often gaps must come and go, which a camera that becomes slower does once.
+USUAL_STEP = 20
+STEADY = 0.8
+NEARLY_WHOLE = 0.2
+COME_AND_GO = 6
+# Images that one gap counts for at most: a longer one is a pause of the camera.
+LONGEST_GAP = 10
+
+
+class Arrival(NamedTuple):
+    """
+    An image that arrived.
+
+    stamp: the image's; arrival: when it did, ns. age: between the two, 0 where simulated time
+    makes nothing of it; transit: since it was published, ns. missing: how many were published
+    between the one before and it; lost: how many of those never arrived, where the others were
+    replaced by newer ones. waited: the publisher does not count its images, and nothing was there
+    when this one was looked for, so that it has replaced none.
+    """
+
+    stamp: int
+    arrival: int
+    age: int
+    transit: int
+    missing: int
+    lost: int
+    waited: bool
+
+
+ARRIVAL = np.dtype([(name, np.int64) for name in Arrival._fields])
 
 
 class TransportWatch:
-    """Watches the arrivals of one camera; `arrived` and `complaint` may run in two threads."""
+    """
+    Watches the arrivals of one camera; `arrived` and `complaint` may run in two threads.
 
-    def __init__(self) -> None:
+    middleware: its name, by which the remedy is chosen.
+    """
+
+    def __init__(self, middleware: str = FAST_DDS) -> None:
         """Begin to wait for images."""
+        self._remedy = REMEDIES.get(middleware, REMEDIES[FAST_DDS])
         self._lock = threading.Lock()
-        self._began = time.monotonic()
         self._matched_since: float | None = None
         self._heard = time.monotonic()
-        self._arrivals: deque[tuple[int, int, int, int]] = deque(maxlen=SEEN)
+        self._arrivals: deque[Arrival] = deque(maxlen=SEEN)
         self._told: set[str] = set()
 
-    def arrived(self, stamp: int, now: int, missing: int = 0, lost: int = 0) -> None:
+    def arrived(self, stamp: int, arrival: int, published: int = 0, missing: int = 0,
+                lost: int = 0, waited: bool = False, simulated: bool = False) -> None:
         """
-        Note an image: its stamp and the time of its arrival, in ns of the same clock.
+        Note an image; see `Arrival`.
 
-        missing: how many were published between the one before and it; lost: how many of those
-        never arrived, where the others were replaced by newer ones.
+        published: when it was, as the middleware notes it, ns; 0 where that is not known.
+        simulated: stamps are not of the clock that the rest is of.
         """
+        age = 0 if simulated else arrival - stamp
+        transit = arrival - published if published else age
         with self._lock:
             self._heard = time.monotonic()
-            self._arrivals.append((stamp, now, missing, lost))
+            self._arrivals.append(Arrival(stamp, arrival, age, transit, missing, lost, waited))
+
+    def _seen(self) -> np.ndarray:
+        with self._lock:
+            return np.array(list(self._arrivals), ARRIVAL)
 
     def period(self) -> float:
         """Return the median time between two images sent, in ns; 0 before it is known."""
-        with self._lock:
-            arrivals = np.array(self._arrivals, np.int64).reshape(-1, 4)
-        if len(arrivals) < KNOWN:
+        seen = self._seen()
+        if len(seen) < KNOWN:
             return 0.0
-        return float(np.median(np.diff(arrivals[:, 1]) / (1 + arrivals[1:, 2])))
-
-    def disregard(self) -> None:
-        """Take back what was said to be missing before the last image."""
-        with self._lock:
-            if self._arrivals:
-                self._arrivals.append((*self._arrivals.pop()[:2], 0, 0))
+        return float(np.median(np.diff(seen['arrival']) / (1 + seen['missing'][1:])))
 
     def resume(self) -> None:
         """Begin to wait again, after nobody did."""
@@ -88,27 +131,33 @@ class TransportWatch:
         """
         if busy > PATIENCE / 2:
             return ''
-        with self._lock:
-            arrivals = np.array(self._arrivals, np.int64).reshape(-1, 4)
-            silent = time.monotonic() - self._heard
-        if not len(arrivals):
+        seen = self._seen()
+        silent = time.monotonic() - self._heard
+        if not len(seen):
             return self._silence(publishers, incompatible)
-        published = len(arrivals) + int(arrivals[:, 2].sum())
-        lost = arrivals[:, 3].sum() / published
-        if published >= ENOUGH and lost > LOST_SHARE:
-            return self._once('lost', f'{100 * lost:.0f} % of the images do not arrive; {REMEDY}')
-        if len(arrivals) < ENOUGH:
-            slowest = (np.diff(arrivals[:, 1]) / 1e9).max() if len(arrivals) > 1 else 0.0
+        published = len(seen) + int(seen['missing'].sum())
+        lost = int(seen['lost'].sum())
+        if published >= ENOUGH and lost > LOST_SHARE * published:
+            return self._once('lost', f'{100 * lost / published:.0f} % of the images do not '
+                              f'arrive; {self._remedy}')
+        if (share := gaps(seen)) > LOST_SHARE:
+            return self._once('lost', f'{100 * share:.0f} % of the images seem not to arrive, by '
+                              f'the gaps between their stamps; {self._remedy}')
+        if len(seen) < ENOUGH:
+            slowest = (np.diff(seen['arrival']) / 1e9).max() if len(seen) > 1 else 0.0
             if publishers and silent > (max(PATIENCE, 3.0 * slowest) if slowest else LONGER):
-                return self._once('stopped', f'{len(arrivals)} image(s) arrived, then none for '
-                                  f'{silent:.0f} s; if the camera still publishes, {REMEDY}')
+                return self._once('stopped', f'{published - lost} image(s) arrived, then none for '
+                                  f'{silent:.0f} s: all were sent, or, if the camera still '
+                                  f'publishes, {self._remedy}')
             return ''
-        steps = np.diff(arrivals[:, 0]) / (1 + arrivals[1:, 2])
+        return self._delay(seen)
+
+    def _delay(self, seen: np.ndarray) -> str:
+        steps = np.diff(seen['stamp']) / (1 + seen['missing'][1:])
         steps = steps[steps > 0]
         if len(steps) < ENOUGH // 2:
             return ''  # stamps that stand still say nothing
-        period = float(np.median(steps))
-        delay = float(np.median(arrivals[:, 1] - arrivals[:, 0]))
+        period, delay = float(np.median(steps)), float(np.median(seen['age']))
         if delay > OLD * 1e9:
             return self._once('old', f'images carry stamps of {delay / 1e9:.0f} s before their '
                               'arrival: a recording, or the clock of another machine; latencies '
@@ -117,10 +166,12 @@ class TransportWatch:
             return self._once('ahead', f'images carry stamps of {-delay / 1e9:.0f} s after their '
                               'arrival: the clock of the machine that they come from is ahead; '
                               'latencies in the diagnostics then mean nothing')
-        if delay > max(LATE_PERIODS * period, LATE_AT_LEAST * 1e9):
-            return self._once('late', f'images arrive {delay / 1e6:.0f} ms after their stamp, '
-                                      f'{delay / period:.0f} periods late; if the clocks of both '
-                                      f'machines agree, {REMEDY}')
+        # Not by the stamp: exposing and reading out take their time, too, and no remedy.
+        late = float(np.median(seen['transit']))
+        if late > max(LATE_PERIODS * period, LATE_AT_LEAST * 1e9):
+            return self._once('late', f'images arrive {late / 1e6:.0f} ms after they were '
+                              f'published, {late / period:.0f} periods late; if the clocks of '
+                              f'both machines agree, {self._remedy}')
         return ''
 
     def _silence(self, publishers: int, incompatible: bool) -> str:
@@ -133,9 +184,9 @@ class TransportWatch:
             return self._once('incompatible', 'a publisher is there, but it offers best effort '
                               'and qos.reliability is reliable: set qos.reliability to '
                               'best_effort')
-        if time.monotonic() - self._matched_since > PATIENCE:
+        if time.monotonic() - self._matched_since > LONGER:
             return self._once('silent', f'{publishers} publisher(s) of this topic, but no image '
-                              f'has arrived; {REMEDY}')
+                              f'has arrived; {self._remedy}')
         return ''
 
     def _once(self, kind: str, text: str) -> str:
@@ -143,3 +194,23 @@ class TransportWatch:
             return ''
         self._told.add(kind)
         return text
+
+
+def gaps(seen: np.ndarray) -> float:
+    """
+    Return the share of a steady camera's images that were waited for and did not come.
+
+    seen: (N,) of ARRIVAL. 0 where the camera counts its images, is not steady, or where that is
+    not known yet.
+    """
+    steps, waited = np.diff(seen['stamp']), seen['waited'][1:]
+    if len(steps) < ENOUGH or not waited.any() or steps.min() <= 0:
+        return 0.0
+    usual = np.percentile(steps, USUAL_STEP)
+    whole = np.rint(steps / usual)
+    steady = np.abs(steps / usual - whole) < NEARLY_WHOLE
+    if steady.mean() < STEADY or np.count_nonzero(np.diff(whole > 1)) < COME_AND_GO:
+        return 0.0
+    # What came while the network worked has been replaced, and is no gap.
+    missing = np.where(waited, np.minimum(whole - 1, LONGEST_GAP), 0)
+    return float(missing.sum() / (len(steps) + missing.sum()))

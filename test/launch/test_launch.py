@@ -306,13 +306,15 @@ def test_a_node_is_started_again_on_request(launch):
 # shared memory
 
 
-def test_every_process_that_publishes_images_gets_the_fast_dds_profile(launch):
+def test_every_process_that_publishes_images_gets_the_profiles(launch):
     launched = launch(DEMO)
     assert set(launched.processes) == {'classifier', 'image_source'}
     for process in ('classifier', 'image_source'):
         for variable in PROFILE_VARIABLES:
             profile = Path(launched[process].environment[variable])
             assert profile.samefile(ROOT / 'config' / 'fastdds.xml')
+        cyclone = launched[process].environment['CYCLONEDDS_URI'].removeprefix('file://')
+        assert Path(cyclone).samefile(ROOT / 'config' / 'cyclonedds.xml')
 
 
 @pytest.mark.parametrize('variable', PROFILE_VARIABLES)

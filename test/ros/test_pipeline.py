@@ -1,6 +1,7 @@
 """From frames to answers in one process: what one camera's frame may cost the others."""
 
 import threading
+import time
 
 from cnn_perception.classifier import Classifier
 from cnn_perception.photographs import photograph
@@ -34,8 +35,8 @@ def node():
 
 
 @pytest.fixture
-def run(node):
-    """Return (classifier, classify, what was logged); classify takes pictures by camera."""
+def parts(node):
+    """Return (classifier, cameras, pipeline, what was logged)."""
     classifier = Classifier('resnet18', 'none', 'cpu', backend='torch')
     cameras = {name: Camera(node, name, f'{name}/image', False)
                for name in ('front', 'line', 'eye1', 'eye2')}
@@ -44,7 +45,14 @@ def run(node):
     pictures = Pictures(DebugLayers(classifier), PreparedTaps(classifier, logged.append),
                         lambda: read_settings(settings), logged.append)
     pipeline = Pipeline(classifier, cameras, pictures, lambda: settings, node.get_clock(),
-                        Throttled(logged.append), logged.append)
+                        Throttled(logged.append), Throttled(logged.append))
+    return classifier, cameras, pipeline, logged
+
+
+@pytest.fixture
+def run(parts):
+    """Return (classifier, classify, what was logged); classify takes pictures by camera."""
+    classifier, cameras, pipeline, logged = parts
 
     def classify(frames):
         pipeline.process([Letter(name, frame if isinstance(frame, bytes) else
@@ -157,3 +165,68 @@ def test_layers_are_told_only_of_the_camera_that_is_watched(run, monkeypatch):
     assert [count['classified'] for count in counts.values()] == [1, 1]
     assert {drawing.camera.name: [*drawing.prediction.activations] for drawing in posted} == {
         'front': [], 'line': layers}
+
+
+def test_a_frame_that_memory_does_not_suffice_for_fails_alone(run, monkeypatch):
+    classifier, classify, _ = run
+    original = classifier.predict
+
+    def predict(frames, taps=()):
+        if len(frames) > 1 or frames[0].max() == 0:
+            raise MemoryError('no memory')
+        return original(frames, taps)
+    monkeypatch.setattr(classifier, 'predict', predict)
+    counts = classify({'front': photograph('cat'), 'line': np.zeros((9, 9, 3), np.uint8)})
+    assert (counts['front']['classified'], counts['line']['failed']) == (1, 1)
+
+
+def letter(stamp, arrival):
+    """Make mail of an image; stamp: ns."""
+    header = Header()
+    header.stamp.sec, header.stamp.nanosec = divmod(stamp, 10 ** 9)
+    return Letter('front', serialize_message(from_rgb(photograph('cat'), header)), arrival)
+
+
+def test_latencies_are_seconds_from_where_they_are_said_to_begin(parts, node):
+    _, cameras, pipeline, _ = parts
+    began, now = time.monotonic(), node.get_clock().now().nanoseconds
+    pipeline.process([letter(now - 5 * 10 ** 9, time.monotonic_ns() - 2 * 10 ** 9)])
+    took = time.monotonic() - began
+    statistics = cameras['front'].statistics
+    assert 5.0 <= statistics.latencies[0] <= 5.0 + took
+    assert 2.0 <= statistics.in_node[0] <= 2.0 + took
+    assert 0.0 < statistics.inference[0] <= took
+    # What carries no stamp has no latency.
+    pipeline.process([letter(0, time.monotonic_ns())])
+    assert statistics.latencies[1] == 0.0
+
+
+def test_no_answer_leaves_after_the_node_has_gone_on(parts, monkeypatch):
+    classifier, cameras, pipeline, _ = parts
+    original = classifier.predict
+
+    def predict(frames, taps=()):
+        pipeline.close()
+        cameras['front'].destroy()
+        return original(frames, taps)
+    monkeypatch.setattr(classifier, 'predict', predict)
+    pipeline.process([letter(1, 0)])
+    assert cameras['front'].statistics.counts['classified'] == 0
+
+
+def test_trouble_is_kept_for_the_diagnostics_and_logged_once_whatever_its_numbers_are(
+        parts, monkeypatch):
+    classifier, cameras, pipeline, logged = parts
+    statistics = cameras['front'].statistics
+    pipeline.process([Letter('front', b'cut', 0)])
+    assert statistics.snapshot()['last problem'].startswith('3 bytes are no Image message')
+    pipeline.process([Letter('front', b'cut again', 0)])
+    assert len(logged) == 1
+
+    def predict(frames, taps=()):
+        raise RuntimeError(f'out of memory at {statistics.counts["failed"]}')
+    monkeypatch.setattr(classifier, 'predict', predict)
+    for _ in range(2):
+        pipeline.process([letter(1, 0)])
+    assert statistics.snapshot()['last problem'].startswith('out of memory at 1')
+    assert len(logged) == 2

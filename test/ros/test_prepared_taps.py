@@ -41,6 +41,20 @@ def test_what_cannot_be_shown_is_said_once(classifier):
     assert 'near matches: conv' in warning
 
 
+def test_an_engine_that_fails_is_not_asked_again(classifier, monkeypatch):
+    warnings, asked = [], []
+    prepared = PreparedTaps(classifier, warnings.append)
+
+    def predict(frames, taps=()):
+        asked.append(taps)
+        raise KeyError('out of memory')
+    monkeypatch.setattr(classifier, 'predict', predict)
+    for _ in range(2):
+        prepared.prepare(lambda: ('conv1',))
+    assert prepared.failed(('conv1',))
+    assert len(warnings) == len(asked) == 1
+
+
 def test_what_is_seen_goes_on_while_something_else_is_prepared(classifier):
     prepared = PreparedTaps(classifier, print)
     assert prepared.usable(()) == ()

@@ -3,6 +3,7 @@
 import threading
 import time
 
+from cnn_perception.ros import receiver
 from cnn_perception.ros.camera import Camera, image_topic
 from cnn_perception.ros.raw_image import read
 from cnn_perception.ros.receiver import MOST_IN_VAIN, Receiver
@@ -163,6 +164,82 @@ def test_images_that_never_arrive_are_told_from_those_that_were_replaced(bench):
     assert one.counts('a') == (2, 0, 2)
 
 
+def test_what_comes_between_the_end_of_a_wait_and_the_taking_is_no_loss(bench):
+    """The network has worked for a while, and the newest image comes at the last moment."""
+    one = bench('a')
+    steady(one, 'a')
+    before = one.counts('a')
+    looked = one.receiver._wait
+    # Ten images while the network works; the last of them after the wait that finds one there.
+    send_steadily(one, 'a', 9)
+
+    def wait(*arguments):
+        ready = looked(*arguments)
+        one.send('a', 9)
+        return ready
+    one.receiver._wait = wait
+    assert one.take() == {'a': 9}
+    received, dropped, lost = (after - then for after, then in zip(one.counts('a'), before))
+    assert lost <= 1
+    assert (received + lost, received - dropped) == (10, 1)
+
+
+def test_images_that_come_in_bursts_are_no_loss(bench):
+    """As a wireless link or a recording delivers them, while the network works."""
+    one = bench('a')
+    steady(one, 'a')
+    before = one.counts('a')
+    for _ in range(8):
+        for number in range(4):
+            message = Image()
+            message.header.stamp.sec = number
+            one.publishers['a'].publish(message)
+        time.sleep(0.2)
+        assert one.take() == {'a': 3}
+    received, dropped, lost = (after - then for after, then in zip(one.counts('a'), before))
+    assert (received, dropped, lost) == (32, 24, 0)
+
+
+def test_a_process_that_was_stopped_has_lost_nothing(bench, monkeypatch):
+    """The wait in which it was stopped ends without an image, which the next one finds."""
+    one = bench('a')
+    steady(one, 'a')
+    before = one.counts('a')
+    [line] = one.receiver._lines
+    now = time.time_ns
+    # As if five seconds passed in a wait of a hundredth.
+    times = iter([now(), now() + 5 * 10 ** 9])
+    monkeypatch.setattr('cnn_perception.ros.receiver.time.time_ns', lambda: next(times))
+    assert one.receiver._wait([line], 0.01) == []
+    monkeypatch.undo()
+    waiting = threading.Thread(target=one.take)
+    waiting.start()
+    time.sleep(0.2)
+    line.number -= 4  # what came while it stood still, and was replaced before it could look
+    line.arrival -= 5 * 10 ** 9
+    line.emptied -= 5 * 10 ** 9
+    one.send('a', 1)
+    waiting.join(5.0)
+    received, dropped, lost = (after - then for after, then in zip(one.counts('a'), before))
+    assert (received, dropped, lost) == (5, 4, 0)
+    # From then on a gap in a wait is a loss again.
+    waiting = threading.Thread(target=one.take)
+    waiting.start()
+    time.sleep(0.2)
+    line.number -= 2
+    one.send('a', 2)
+    waiting.join(5.0)
+    assert one.counts('a')[2] == before[2] + 2
+
+
+def send_steadily(one, name, count, period=0.05):
+    for number in range(count):
+        message = Image()
+        message.header.stamp.sec = number
+        one.publishers[name].publish(message)
+        time.sleep(period)
+
+
 def steady(one, name, period=0.05, count=10):
     """Send and take at a steady pace, so that the pace is known."""
     for number in range(count):
@@ -184,15 +261,15 @@ def test_what_could_not_be_due_was_lost_and_not_replaced(bench):
     time.sleep(0.2)
     two.send('b', 1)
     waiting.join(5.0)
-    line.number -= 3  # as if three had been sent meanwhile, before `b` came, and nothing arrived
+    line.number -= 20  # as if twenty had been sent, before `b` came, and nothing arrived
     message = Image()
     two.publishers['a'].publish(message)
     time.sleep(0.02)
     two.take()
     received, dropped, lost = (after - then for after, then in zip(two.counts('a'), before))
-    assert lost >= 1
+    assert lost >= 10
     assert received - dropped == 1
-    assert dropped + lost == 3
+    assert dropped + lost == 20
 
 
 def test_a_window_does_not_make_losses_of_what_was_replaced(bench):
@@ -222,17 +299,26 @@ def test_two_publishers_of_one_topic_are_not_mistaken_for_losses(bench):
     time.sleep(0.3)
     one.send('a', 1, 2, 3)
     one.take()
-    # The other has published more, which looks like a loss until the first one is heard again.
+    # The other has published more, which looks like a loss.
     one.send('a', *range(10), publisher=other)
     one.take()
-    assert one.counts('a') == (8, 6, 0)
+    assert one.counts('a') == (2, 0, 0)
     one.send('a', 4)
     one.take()
-    assert one.counts('a') == (3, 0, 0)
     for number in range(4, 8):
         one.send('a', number, publisher=other if number % 2 else None)
         assert one.take() == {'a': number}
     assert one.counts('a') == (7, 0, 0)
+    # Nor is it one when the first one has gone, and from then on there is one count again.
+    one.node.destroy_publisher(one.publishers.pop('a'))
+    time.sleep(0.3)
+    one.send('a', 8, publisher=other)
+    one.take()
+    assert one.counts('a') == (8, 0, 0)
+    for number in range(9, 12):
+        one.send('a', number, publisher=other)
+    assert one.take() == {'a': 11}
+    assert one.counts('a') == (11, 2, 0)
 
 
 def test_a_publisher_that_starts_again_loses_nothing(bench):
@@ -246,19 +332,91 @@ def test_a_publisher_that_starts_again_loses_nothing(bench):
     assert one.counts('a') == (2, 0, 0)
 
 
-@pytest.mark.parametrize('end', ['close', 'shutdown'])
-def test_a_waiting_thread_is_woken(bench, end):
+@pytest.fixture
+def waiting(monkeypatch):
+    """Return a function that has a thread take images, once it waits, and what it has taken."""
+    # Nothing but the event itself may wake it.
+    monkeypatch.setattr(receiver, 'LONGEST_WAIT', 60.0)
+    threads = []
+
+    def begin(one):
+        taken, waits, original = [], threading.Event(), one.receiver._wait
+
+        def wait(lines, seconds):
+            waits.set()
+            return original(lines, seconds)
+        one.receiver._wait = wait
+        threads.append(threading.Thread(target=lambda: taken.append(one.receiver.take())))
+        threads[-1].start()
+        assert waits.wait(20)
+        time.sleep(0.2)
+        return threads[-1], taken
+    yield begin
+    for thread in threads:
+        thread.join(20)
+
+
+@pytest.mark.parametrize('end', ['close', 'shutdown', 'subscribe'])
+def test_a_waiting_thread_is_woken(bench, waiting, end):
     one = bench('a')
-    taken = []
-    waiting = threading.Thread(target=lambda: taken.append(one.receiver.take()))
-    waiting.start()
-    time.sleep(0.1)
+    if end == 'subscribe':
+        one.receiver.unsubscribe()
+    thread, taken = waiting(one)
     if end == 'close':
         one.receiver.close()
-    else:
+    elif end == 'shutdown':
         one.context.shutdown()
-    waiting.join(5.0)
-    assert taken == [[]]
+    else:
+        one.receiver.subscribe(NEWEST)
+        deadline = time.monotonic() + 20
+        while not taken and time.monotonic() < deadline:
+            one.send('a', 7)
+    thread.join(20.0)
+    assert len(taken) == 1
+    assert bool(taken[0]) == (end == 'subscribe')
+
+
+def test_the_network_is_busy_from_taking_images_to_waiting_for_the_next(bench, waiting):
+    one = bench('a')
+    assert one.receiver.seconds_busy() == 0.0
+    one.send('a', 1)
+    one.take()
+    assert one.receiver.seconds_busy() > 0.0
+    waiting(one)
+    assert one.receiver.seconds_busy() == 0.0
+    one.receiver.close()
+
+
+def test_who_subscribes_again_has_missed_nothing_meanwhile(bench, monkeypatch):
+    one = bench('a')
+    one.send('a', 1)
+    one.take()
+    one.receiver.unsubscribe()
+    now = time.monotonic
+    monkeypatch.setattr('time.monotonic', lambda: now() + 60.0)
+    one.receiver.subscribe(NEWEST)
+    assert one.cameras['a'].transport.complaint(1) == ''
+
+
+def test_what_was_replaced_is_no_trouble_of_the_transport(bench):
+    one = bench('a')
+    for _ in range(15):
+        send_steadily(one, 'a', 4, 0.03)
+        one.take()
+    assert one.counts('a')[2] == 0
+    assert one.cameras['a'].transport.complaint(1) == ''
+
+
+def test_equal_numbers_of_two_publishers_are_no_loss(bench):
+    one = bench('a')
+    other = one.node.create_publisher(Image, one.cameras['a'].topic, QoSProfile(depth=100))
+    time.sleep(0.3)
+    one.send('a', 1)
+    assert one.take() == {'a': 1}
+    one.send('a', 2, publisher=other)  # its first: the same number
+    assert one.take() == {'a': 2}
+    assert one.counts('a') == (2, 0, 0)
+    assert not one.cameras['a'].transport._seen()['missing'].any()
 
 
 def test_subscriptions_come_and_go_while_a_thread_waits(bench):

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+from xml.etree import ElementTree
 
 from cnn_perception.ros.diagnostics import camera_status, CameraStatistics
 from cnn_perception.ros.memory import keep_image_blocks
@@ -21,7 +22,7 @@ MS = 10 ** 6
 def watch(stamps, delay, missing=0, lost=0):
     seen = TransportWatch()
     for stamp in stamps:
-        seen.arrived(int(stamp), int(stamp) + delay, missing, lost)
+        seen.arrived(int(stamp), int(stamp) + delay, int(stamp), missing, lost)
     return seen
 
 
@@ -39,15 +40,85 @@ def test_lost_images_are_told_once_with_the_remedy():
     assert seen.complaint(1) == ''
 
 
+def stamped(steps, jitter=0.0):
+    stamps = np.cumsum(np.asarray(steps, float)) * 33 * MS
+    return stamps + np.random.default_rng(1).normal(0, 33 * MS * jitter, len(stamps))
+
+
+def watch_gaps(stamps, waited=True, middleware='rmw_cyclonedds_cpp'):
+    """Watch a camera that does not count its images."""
+    seen = TransportWatch(middleware)
+    for stamp in stamps:
+        seen.arrived(int(stamp), int(stamp) + 4 * MS, int(stamp), waited=waited)
+    return seen.complaint(1)
+
+
+UNEVEN = np.random.default_rng(0).choice([1, 1, 2, 3], 90)
+
+
+@pytest.mark.parametrize(('middleware', 'remedy'), [
+    ('rmw_cyclonedds_cpp', 'config/cyclonedds.xml'), ('rmw_fastrtps_cpp', 'config/fastdds.xml'),
+    ('rmw_zenoh_cpp', 'transport/shared_memory'), ('rmw_other_cpp', 'config/fastdds.xml')])
+def test_losses_without_numbers_show_in_the_gaps(middleware, remedy):
+    complaint = watch_gaps(stamped(UNEVEN, 0.02), middleware=middleware)
+    assert re.match(r'4\d % of the images seem not to arrive, by the gaps', complaint)
+    assert remedy in complaint
+
+
+@pytest.mark.parametrize(('stamps', 'waited'), [
+    (stamped(UNEVEN), False),  # replaced while the network was busy
+    (stamped([1] * 90, 0.05), True),
+    (stamped([1] * 45 + [2] * 45), True),  # it became slower
+    (stamped([1] * 45 + [900] + [1] * 44), True),  # it paused
+    (stamped(np.random.default_rng(0).uniform(1, 3, 90)), True),  # it sends when it likes
+    (stamped([*UNEVEN[:20]]), True),
+    (np.zeros(90), True)])
+def test_gaps_that_are_no_losses(stamps, waited):
+    assert 'seem not to arrive' not in watch_gaps(stamps, waited)
+
+
 def test_images_replaced_in_a_busy_node_are_no_trouble_of_the_transport():
     assert watch(np.arange(60) * 99 * MS, 4 * MS, missing=2).complaint(1) == ''
 
 
 def test_late_images_are_told():
-    assert re.match('images arrive 400 ms after their stamp, 12 periods late',
+    assert re.match('images arrive 400 ms after they were published, 12 periods late',
                     watch(np.arange(60) * 66 * MS, 400 * MS, missing=1).complaint(1))
-    assert re.match('images arrive 400 ms after their stamp, 12 periods late',
+    assert re.match('images arrive 400 ms after they were published, 12 periods late',
                     watch(np.arange(60) * 33 * MS, 400 * MS).complaint(1))
+
+
+def test_a_camera_that_takes_its_time_before_it_publishes_is_not_late():
+    seen = TransportWatch()
+    for stamp in np.arange(60) * 33 * MS:
+        seen.arrived(int(stamp), int(stamp) + 400 * MS, int(stamp) + 396 * MS)
+    assert seen.complaint(1) == ''
+
+
+def test_without_the_time_of_publishing_the_stamp_tells():
+    seen = TransportWatch()
+    for stamp in np.arange(60) * 33 * MS:
+        seen.arrived(int(stamp), int(stamp) + 400 * MS)
+    assert 'images arrive 400 ms after' in seen.complaint(1)
+
+
+@pytest.mark.parametrize('pace', [0.1, 1.0, 5.0])
+def test_stamps_of_a_simulation_are_not_compared_with_clocks(pace, monkeypatch):
+    seen = TransportWatch()
+    for number in range(60):
+        arrival = int((86400 * 1000 + 330 * number) * MS)
+        seen.arrived(int(pace * 330 * number * MS), arrival, arrival - 4 * MS, simulated=True)
+    assert seen.complaint(1) == ''
+    assert seen.period() == 330 * MS
+    # Silence is that of the clock on the wall, whatever the pace of the simulation.
+    seen = TransportWatch()
+    for number in range(3):
+        seen.arrived(int(pace * 6000 * number * MS), int(6000 * number * MS), simulated=True)
+    now = time.monotonic()
+    monkeypatch.setattr('time.monotonic', lambda: now + 17.0)
+    assert seen.complaint(1) == ''
+    monkeypatch.setattr('time.monotonic', lambda: now + 19.0)
+    assert '3 image(s) arrived, then none for 19 s' in seen.complaint(1)
 
 
 def test_slow_cameras_and_still_stamps_are_no_trouble():
@@ -59,10 +130,39 @@ def test_slow_cameras_and_still_stamps_are_no_trouble():
 def test_silence_of_a_publisher_that_is_there(monkeypatch):
     seen = TransportWatch()
     assert seen.complaint(0) == ''
+    now = time.monotonic()
     assert seen.complaint(1) == ''
-    monkeypatch.setattr('time.monotonic', lambda: 1e9)
+    # As slow as a picture every ten seconds.
+    monkeypatch.setattr('time.monotonic', lambda: now + 9.5)
+    assert seen.complaint(1) == ''
+    monkeypatch.setattr('time.monotonic', lambda: now + 10.5)
     assert re.match(r'1 publisher\(s\) of this topic, but no image', seen.complaint(1))
     assert 'qos.reliability' in TransportWatch().complaint(1, incompatible=True)
+
+
+def test_a_few_losses_and_short_delays_are_none():
+    assert watch(np.arange(90) * 5 * MS, 20 * MS).complaint(1) == ''
+    for images, missing in ((54, 6), (4, 5)):
+        seen = watch(np.arange(images) * 33 * MS, 4 * MS)
+        seen.arrived(images * 33 * MS, images * 33 * MS + 4 * MS, 0, missing, missing)
+        assert seen.complaint(1) == ''
+
+
+def test_the_pace_is_that_of_what_was_sent():
+    assert watch(np.arange(60) * 66 * MS, 0, missing=1).period() == 33 * MS
+
+
+@pytest.mark.parametrize('pause', [lambda seen: seen.complaint(0), TransportWatch.resume])
+def test_silence_is_counted_anew(monkeypatch, pause):
+    now = 100.0
+    monkeypatch.setattr('time.monotonic', lambda: now)
+    seen = TransportWatch()
+    assert seen.complaint(1) == ''
+    now += 60.0
+    pause(seen)
+    assert seen.complaint(1) == ''
+    now += 10.5
+    assert 'no image has arrived' in seen.complaint(1)
 
 
 def test_losses_and_silence_after_the_first_images(monkeypatch):
@@ -183,7 +283,12 @@ def test_image_blocks_are_kept_by_the_allocator():
 def test_the_users_own_settings_are_left_alone(monkeypatch):
     monkeypatch.setenv('MALLOC_ARENA_MAX', '2')
     assert keep_image_blocks() is False
-    own = {'FASTDDS_DEFAULT_PROFILES_FILE': '/own.xml'}
+    own = {'FASTDDS_DEFAULT_PROFILES_FILE': '/own.xml', 'CYCLONEDDS_URI': 'file:///own.xml'}
     assert image_environment(own) == own
-    assert set(image_environment({}).values()) == {str(profile_path())}
+    cyclone = profile_path('cyclonedds.xml')
+    assert image_environment({}) == {
+        'FASTRTPS_DEFAULT_PROFILES_FILE': str(profile_path()),
+        'FASTDDS_DEFAULT_PROFILES_FILE': str(profile_path()),
+        'CYCLONEDDS_URI': f'file://{cyclone}'}
     assert profile_path().is_file()
+    assert ElementTree.parse(cyclone).getroot().tag.endswith('CycloneDDS')
