@@ -113,7 +113,7 @@ def export(words):
 
 
 def system_setting(words):
-    """The same as where the node and the file say it."""
+    """Check that the node and the file say the same."""
     text = ' '.join(words)
     assert text in (ROOT / 'config' / 'cyclonedds.xml').read_text()
     assert text in REMEDIES['rmw_cyclonedds_cpp']
