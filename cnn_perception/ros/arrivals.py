@@ -14,8 +14,8 @@ from rclpy.subscription import Subscription
 
 __all__ = ['Line', 'NANOSECONDS', 'replaceable']
 
-# Images that a recording or a wireless link delivers at once, whatever the camera's pace is.
-BURST = 4
+# Periods that an image of a steady camera does not lie there without a newer one.
+BURST = 2
 NANOSECONDS = 10 ** 9
 # Seconds after which it is not known any more what has come meanwhile: the process may have stood
 # still, and the middleware then delivers late.
@@ -66,8 +66,7 @@ def replaceable(line: Line, arrival: int, missing: int) -> int:
     """
     Return how many of the missing images this one, that arrived so, can have replaced.
 
-    Where far more are missing than were due since images could replace each other, the rest was
-    lost on its way.
+    Only as many as were due since images could replace each other: the rest was lost on its way.
     """
     if not missing or 0 < arrival <= line.free:
         return 0
@@ -75,5 +74,7 @@ def replaceable(line: Line, arrival: int, missing: int) -> int:
     period = min(line.camera.transport.period(), (arrival - line.arrival) / (missing + 1))
     if not arrival or period <= 0:
         return missing
-    due = max(0, round((arrival - line.free) / period))
-    return missing if missing <= 2 * due + BURST else due
+    # Others were due since, so that these have come in a burst: of a recording, a wireless link.
+    if line.emptied - arrival > BURST * period:
+        return missing
+    return min(missing, max(0, round((arrival - line.free) / period)))
