@@ -27,7 +27,7 @@ def against_plain(rounds: int) -> list[Row]:
                 node = ClassifierProcess(architecture='resnet18', weights='none',
                                          precision=ours[name])
             listener = Listener()
-            slow = listener.run(RATE, 4.0)
+            slow = listener.run(RATE, 3.0)
             fast = listener.run(200.0, 4.0)
             runs.append({'latency': slow['median'], 'busy': fast['median'],
                          'rate': fast['rate']})

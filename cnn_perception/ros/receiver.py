@@ -206,11 +206,14 @@ class Receiver:
             statistics.count('dropped', replaced)
             statistics.count('lost', missing - replaced)
         statistics.numbered = line.number is not None
-        # For the first of several that came at once.
-        waited, line.waited = line.waited and line.number is None, False
-        transport.arrived(
-            stamp_of(data), arrival, info.get('source_timestamp') or 0, missing,
-            missing - replaced, waited, self._node.get_clock().ros_time_is_active)
+        published, waited = info.get('source_timestamp') or 0, False
+        if line.number is None:
+            # For the first of several that came at once.
+            waited, line.waited = line.waited, False
+            # Of others such a middleware may tell when they were taken instead of when they came.
+            published = published if waited else arrival
+        transport.arrived(stamp_of(data), arrival, published, missing, missing - replaced, waited,
+                          self._node.get_clock().ros_time_is_active)
 
     @staticmethod
     def _missing(line: Line, number: int | None) -> int:
