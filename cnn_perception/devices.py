@@ -12,6 +12,7 @@ __all__ = ['has_gpu', 'resolve_device', 'resolve_precision']
 
 # The first GPUs with matrix units for float16 (Volta).
 MATRIX_UNITS = (7, 0)
+FIRST = torch.device('cuda', 0)
 # What NVIDIA's drivers make for the first GPU: of a card, and of a Jetson's own.
 GPU_FILES = ('/dev/nvidia0', '/dev/nvhost-gpu')
 
@@ -28,12 +29,12 @@ def resolve_device(name: str) -> tuple[torch.device, str]:
         return torch.device('cpu'), 'cpu, as asked'
     if name == 'auto':
         if not torch.cuda.is_available():
-            reason = f'torch cannot use the GPU: {why_not()}' if has_gpu() else (
+            reason = f'torch cannot use the GPU: {trouble(FIRST)}' if has_gpu() else (
                 'no CUDA device is available')
             return torch.device('cpu'), f'cpu, because {reason}'
-        if problem := trouble(torch.device('cuda', 0)):
+        if problem := trouble(FIRST):
             return torch.device('cpu'), f'cpu, because cuda:0 does not compute: {problem}'
-        return torch.device('cuda', 0), f'cuda:0 ({torch.cuda.get_device_name(0)})'
+        return FIRST, f'cuda:0 ({torch.cuda.get_device_name(0)})'
     match = re.fullmatch(r'cuda(?::(\d+))?', name)
     if match is None:
         raise ValueError(f"device is '{name}', expected 'auto', 'cpu', 'cuda' or 'cuda:N'")
@@ -41,7 +42,7 @@ def resolve_device(name: str) -> tuple[torch.device, str]:
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if index >= count:
         reason = f'torch {torch.__version__} sees {count} CUDA device(s)'
-        reason += f' ({why_not()})' if count == 0 and has_gpu() else ''
+        reason += f' ({trouble(FIRST)})' if count == 0 and has_gpu() else ''
         raise ValueError(f"device is '{name}' but {reason}; check nvidia-smi and the torch build, "
                          "or use device 'auto' or 'cpu'")
     device = torch.device('cuda', index)
@@ -70,15 +71,6 @@ def resolve_precision(name: str, device: torch.device) -> str:
 def has_gpu() -> bool:
     """Tell whether an NVIDIA driver offers a GPU, which torch may be unable to use."""
     return any(Path(file).exists() for file in GPU_FILES)
-
-
-def why_not() -> str:
-    """Say why torch sees no GPU."""
-    try:
-        torch.cuda.init()
-    except (RuntimeError, AssertionError) as error:  # AssertionError: torch built without CUDA
-        return str(error).strip().partition('\n')[0]
-    return 'it finds none'
 
 
 def trouble(device: torch.device) -> str:

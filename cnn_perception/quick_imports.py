@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 import contextlib
 import functools
-import gc
 import importlib
 import sys
 from types import FunctionType, ModuleType
 from typing import Any
 
+from cnn_perception.collector import without_collector
 import torch
 
 __all__ = ['import_quickly', 'torchvision']
@@ -73,18 +73,6 @@ def without_compiler() -> Iterator[None]:
         torch.compiler.disable = DISABLE
         if sys.modules.get(ASKED) is later:
             del sys.modules[ASKED]
-
-
-@contextlib.contextmanager
-def without_collector() -> Iterator[None]:
-    """Keep garbage from being looked for among what an import makes, and all of which stays."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def import_quickly(name: str) -> ModuleType:

@@ -82,21 +82,14 @@ def test_exact_numbers_without_a_resize():
     torch.testing.assert_close(values, expected)
 
 
-def test_a_small_picture_is_padded_with_black():
-    frame = np.full((2, 2, 3), 255, np.uint8)
-    [values] = Preprocessor(Preprocessing((2, 2), (4, 4), mean=(0.0,) * 3, std=(1.0,) * 3),
+@pytest.mark.parametrize(('size', 'crop', 'rows', 'columns'), [
+    ((2, 2), (4, 4), slice(1, 3), slice(1, 3)), ((2, 3), (4, 9), slice(1, 3), slice(3, 6))])
+def test_a_small_picture_is_padded_with_black(size, crop, rows, columns):
+    frame = np.full((*size, 3), 255, np.uint8)
+    [values] = Preprocessor(Preprocessing(size, crop, mean=(0.0,) * 3, std=(1.0,) * 3),
                             CPU)([frame])
-    expected = torch.zeros(3, 4, 4)
-    expected[:, 1:3, 1:3] = 1.0
-    torch.testing.assert_close(values, expected)
-
-
-def test_the_padding_is_on_all_sides():
-    frame = np.full((2, 3, 3), 255, np.uint8)
-    [values] = Preprocessor(Preprocessing((2, 3), (4, 9), mean=(0.0,) * 3, std=(1.0,) * 3),
-                            CPU)([frame])
-    expected = torch.zeros(3, 4, 9)
-    expected[:, 1:3, 3:6] = 1.0
+    expected = torch.zeros(3, *crop)
+    expected[:, rows, columns] = 1.0
     torch.testing.assert_close(values, expected)
 
 

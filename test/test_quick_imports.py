@@ -29,13 +29,14 @@ assert 'timm' not in sys.modules
     'what is imported is not looked through for garbage': """
 import gc, types
 from cnn_perception import quick_imports
+from cnn_perception.collector import without_collector
 from cnn_perception.ros import start
 imported = types.ModuleType('imported')
 imported.main = lambda: gc.get_freeze_count()
 sys.modules['imported'] = imported
 assert start.start('imported') > 100000
 assert gc.isenabled()
-with quick_imports.without_collector():
+with without_collector():
     assert not gc.isenabled()
 assert gc.isenabled()
 gc.disable()

@@ -68,11 +68,11 @@ def replaceable(line: Line, arrival: int, missing: int) -> int:
 
     Only as many as were due since images could replace each other: the rest was lost on its way.
     """
-    if not missing or 0 < arrival <= line.free:
+    if not missing or arrival <= line.free:
         return 0
     # The usual pace, or that of these very images, where a camera has become faster.
     period = min(line.camera.transport.period(), (arrival - line.arrival) / (missing + 1))
-    if not arrival or period <= 0:
+    if period <= 0:
         return missing
     # Others were due since, so that these have come in a burst: of a recording, a wireless link.
     if line.emptied - arrival > BURST * period:

@@ -13,6 +13,8 @@ import importlib
 import signal
 import sys
 
+from cnn_perception.collector import without_collector
+
 __all__ = ['classifier', 'image_source', 'main']
 
 
@@ -29,10 +31,9 @@ def image_source() -> int:
 def start(module: str) -> int:
     """Import a node's module, to whose `main` interrupts are left from then on."""
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    gc.disable()
-    node = importlib.import_module(module)
-    gc.freeze()
-    gc.enable()
+    with without_collector():
+        node = importlib.import_module(module)
+        gc.freeze()
     signal.signal(signal.SIGINT, before)
     return node.main()
 

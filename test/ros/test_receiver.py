@@ -137,11 +137,7 @@ def test_a_camera_that_speeds_up_loses_nothing(bench):
     steady(one, 'a', 0.3, 9)
     for turn in range(3):
         before = one.counts('a')
-        for number in range(10):
-            message = Image()
-            message.header.stamp.sec = number
-            one.publishers['a'].publish(message)
-            time.sleep(0.03)
+        send_steadily(one, 'a', 10, 0.03)
         one.take()
         received, _, lost = (after - then for after, then in zip(one.counts('a'), before))
         assert received + lost == 10
@@ -154,14 +150,21 @@ def test_images_that_never_arrive_are_told_from_those_that_were_replaced(bench):
     one = bench('a')
     one.send('a', 1)
     one.take()
-    line = one.receiver._lines[0]
+    take_after(one, 2)
+    assert one.counts('a') == (2, 0, 2)
+
+
+def take_after(one, missing, stood_still=0):
+    """Take an image as if others had been sent while it was waited for; stood_still: ns."""
+    [line] = one.receiver._lines
     waiting = threading.Thread(target=one.take)
     waiting.start()
     time.sleep(0.2)
-    line.number -= 2  # as if two had been sent in between and nothing had come
+    line.number -= missing
+    line.arrival -= stood_still
+    line.emptied -= stood_still
     one.send('a', 2)
     waiting.join(5.0)
-    assert one.counts('a') == (2, 0, 2)
 
 
 def test_what_comes_between_the_end_of_a_wait_and_the_taking_is_no_loss(bench):
@@ -190,10 +193,7 @@ def test_images_that_come_in_bursts_are_no_loss(bench):
     steady(one, 'a')
     before = one.counts('a')
     for _ in range(8):
-        for number in range(4):
-            message = Image()
-            message.header.stamp.sec = number
-            one.publishers['a'].publish(message)
+        send_steadily(one, 'a', 4, 0.0)
         time.sleep(0.2)
         assert one.take() == {'a': 3}
     received, dropped, lost = (after - then for after, then in zip(one.counts('a'), before))
@@ -212,23 +212,12 @@ def test_a_process_that_was_stopped_has_lost_nothing(bench, monkeypatch):
     monkeypatch.setattr('cnn_perception.ros.receiver.time.time_ns', lambda: next(times))
     assert one.receiver._wait([line], 0.01) == []
     monkeypatch.undo()
-    waiting = threading.Thread(target=one.take)
-    waiting.start()
-    time.sleep(0.2)
-    line.number -= 4  # what came while it stood still, and was replaced before it could look
-    line.arrival -= 5 * 10 ** 9
-    line.emptied -= 5 * 10 ** 9
-    one.send('a', 1)
-    waiting.join(5.0)
+    # What came while it stood still was replaced before it could look.
+    take_after(one, 4, 5 * 10 ** 9)
     received, dropped, lost = (after - then for after, then in zip(one.counts('a'), before))
     assert (received, dropped, lost) == (5, 4, 0)
     # From then on a gap in a wait is a loss again.
-    waiting = threading.Thread(target=one.take)
-    waiting.start()
-    time.sleep(0.2)
-    line.number -= 2
-    one.send('a', 2)
-    waiting.join(5.0)
+    take_after(one, 2)
     assert one.counts('a')[2] == before[2] + 2
 
 
@@ -242,11 +231,8 @@ def send_steadily(one, name, count, period=0.05):
 
 def steady(one, name, period=0.05, count=10):
     """Send and take at a steady pace, so that the pace is known."""
-    for number in range(count):
-        message = Image()
-        message.header.stamp.sec = number
-        one.publishers[name].publish(message)
-        time.sleep(period)
+    for _ in range(count):
+        send_steadily(one, name, 1, period)
         one.take()
 
 
@@ -281,11 +267,7 @@ def test_a_window_does_not_make_losses_of_what_was_replaced(bench):
     two.send('fast', 50)
     waiting = threading.Thread(target=two.take)
     waiting.start()
-    for number in range(51, 66):
-        message = Image()
-        message.header.stamp.sec = number
-        two.publishers['fast'].publish(message)
-        time.sleep(0.02)
+    send_steadily(two, 'fast', 15, 0.02)
     waiting.join(5.0)
     received, dropped, lost = (after - then for after, then in zip(two.counts('fast'), before))
     assert lost <= 1
