@@ -78,7 +78,7 @@ def compare(architecture: str, device: torch.device, rounds: int, with_compile: 
             backend.forward(batches[name])
             bare[name].append(time.perf_counter() - start)
             start = time.perf_counter()
-            backend.forward(backend.prepare([frame]))
+            backend.forward_pictures([frame])
             whole[name].append(time.perf_counter() - start)
     reference = np.median(bare['torch float32'])
     return [f'| {architecture} | {name} | {reference / np.median(bare[name]):.2f} | '
@@ -90,7 +90,7 @@ def compare(architecture: str, device: torch.device, rounds: int, with_compile: 
 def difference(backend: Backend, reference: Backend) -> float:
     """Return the largest difference of a probability from the reference on the photographs."""
     pictures = [photographs.photograph(name) for name in photographs.NAMES]
-    scores = [softmax(engine.forward(engine.prepare(pictures))[0])
+    scores = [softmax(engine.forward_pictures(pictures)[0])
               for engine in (backend, reference)]
     return float(np.abs(scores[0] - scores[1]).max())
 

@@ -152,7 +152,7 @@ class Classifier:
             check_frame(index, frame)
         if not len(frames):
             return []
-        logits, activations = self.backend.forward(self.backend.prepare(frames), tuple(taps))
+        logits, activations = self.backend.forward_pictures(frames, tuple(taps))
         # Where one logit is no number, or too large for one, none of the scores would be one.
         if not np.isfinite(np.maximum.reduce(logits, axis=1)).all():
             raise ValueError(f'the network gave no numbers in {self.precision}: expected finite '

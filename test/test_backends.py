@@ -12,9 +12,11 @@ from cnn_perception.backends import (
     Backend, choose, choose_precision, CompileError, names, PRECISIONS, refusal, register,
     Settings, TorchBackend)
 from cnn_perception.backends import selection
-from cnn_perception.backends.base import joined, parts_of, WithoutTaps
+from cnn_perception.backends.base import WithoutTaps
+from cnn_perception.backends.batches import (
+    by_size, joined, parts_of, room_for, roomy_parts)
 from cnn_perception.backends.compile_backend import of_its_own
-from cnn_perception.backends.cuda_backend import by_size, CudaBackend, room_for, roomy_parts
+from cnn_perception.backends.cuda_backend import CudaBackend
 from cnn_perception.backends.folding import folded
 from cnn_perception.backends.half import half_module, round_kernels
 from cnn_perception.backends.tapping import TRACING, Tracing

@@ -10,7 +10,8 @@ from cnn_perception.explain.activation_output import ActivationOutput
 from cnn_perception.explain.dense_head import DenseHead, Step
 from cnn_perception.explain.dense_products import backwards, compact
 from cnn_perception.explain.derivatives import derivative, DERIVATIVES, is_known
-from cnn_perception.preprocess import Preprocessing, Preprocessor
+from cnn_perception.preprocess import Preprocessing
+from cnn_perception.preprocessor import Preprocessor
 import numpy as np
 import pytest
 import timm.layers

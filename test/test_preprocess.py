@@ -2,7 +2,8 @@
 
 from cnn_perception import photographs
 from cnn_perception.preprocess import (
-    from_timm, from_torchvision, override, plain, Preprocessing, Preprocessor)
+    from_timm, from_torchvision, override, plain, Preprocessing)
+from cnn_perception.preprocessor import Preprocessor
 import numpy as np
 from PIL import Image
 import pytest

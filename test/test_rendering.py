@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from cnn_perception import photographs, render
-from cnn_perception.preprocess import Preprocessing, Preprocessor
+from cnn_perception.preprocess import Preprocessing
+from cnn_perception.preprocessor import Preprocessor
 from cnn_perception.render import captions, colormaps, style
 from cnn_perception.render.grid import LABEL
 import cv2

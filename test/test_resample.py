@@ -1,8 +1,9 @@
 """The crop alone is the crop of the whole: nothing that is not computed was needed."""
 
-from cnn_perception.preprocess import Preprocessing, Preprocessor
+from cnn_perception.preprocess import Preprocessing
+from cnn_perception.preprocessor import Preprocessor
 from cnn_perception.resample import as_tensor, resampled_crop, rows_of
-from cnn_perception.resample_products import whole_weights
+from cnn_perception.resample_sums import whole_weights
 import numpy as np
 import pytest
 import torch
@@ -67,13 +68,14 @@ def test_views_and_read_only_pictures_are_wrapped_not_copied():
 @pytest.mark.parametrize('resize', [255, 28, (256, 256), (480, 320)])
 @pytest.mark.parametrize('channels', [1, 3])
 def test_a_device_reads_the_levels_that_the_cpu_computes(resize, mode, channels):
-    """What runs on a GPU, run here: matrix products instead of torch's uint8 kernel."""
+    """What runs on a GPU, run here: weighted sums instead of torch's uint8 kernel."""
     prepare = Preprocessor(Preprocessing(resize, (224, 224), mode, (0.5,) * channels,
                                          (0.5,) * channels), torch.device('cpu'))
     for size in [*SIZES, (255, 255)]:
         frame = np.random.default_rng(sum(size)).integers(0, 256, (*size, 3), dtype=np.uint8)
         expected = prepare.crops([frame])[0].astype(np.float32)
-        [levels] = prepare.reader(*size)(torch.from_numpy(frame)[None])
+        reader = prepare.reader(*size)
+        [levels] = reader.levels(torch.from_numpy(frame[reader.window])[None])
         difference = np.abs(levels.permute(1, 2, 0).numpy() - expected)
         # A sum of 24 bits may round the other way where it lies between two levels.
         assert difference.max() <= 1.0, size
@@ -84,7 +86,7 @@ def test_weights_are_whole_numbers_of_sixteen_bits():
     """From 4 pixels to 2 a bilinear filter weighs 3, 3, 1 and 1, 3, 3 of 7."""
     found = whole_weights(4, 2, 'bilinear')
     assert not found.beyond
-    whole_numbers = found.weights * 65536.0
+    whole_numbers = found.matrix * 65536.0
     expected = torch.tensor([[3, 3, 1, 0], [0, 1, 3, 3]]) / 7.0 * 65536.0
     assert torch.equal(whole_numbers, (expected + 0.5).floor())
     assert float(whole_numbers.max()) < 2 ** 15

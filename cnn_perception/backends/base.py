@@ -4,25 +4,22 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
+from cnn_perception.backends.batches import Forward
 from cnn_perception.backends.outputs import needed, Output, with_outputs
 from cnn_perception.backends.tapping import TappedNetwork, TRACING
-from cnn_perception.preprocess import Preprocessing, Preprocessor
+from cnn_perception.preprocess import Preprocessing
+from cnn_perception.preprocessor import Preprocessor
 import numpy as np
 import torch
 from torch import nn
 
-__all__ = ['Backend', 'Batch', 'channels_last', 'CompileError', 'drop_taps', 'DTYPES',
-           'first_line', 'Forward', 'joined', 'LARGEST', 'parts_of', 'PRECISIONS', 'Settings']
+__all__ = ['Backend', 'channels_last', 'CompileError', 'drop_taps', 'DTYPES', 'first_line',
+           'PRECISIONS', 'Settings']
 
 PRECISIONS = ('float32', 'float16', 'bfloat16', 'int8')
 DTYPES = {'float32': torch.float32, 'float16': torch.float16, 'bfloat16': torch.bfloat16}
-# What is compiled or recorded for a number of pictures is for a power of two, at most this.
-LARGEST = 16
-# (N, K) logits and, for each tap, (N, C, h, w) or (N, F): float32.
-Forward = tuple[np.ndarray, dict[str, np.ndarray]]
-Batch = TypeVar('Batch', np.ndarray, torch.Tensor, list[int])
 
 
 class CompileError(RuntimeError):
@@ -94,6 +91,11 @@ class Backend:
         """
         raise NotImplementedError
 
+    def forward_pictures(self, frames: Sequence[np.ndarray], taps: tuple[str, ...] = ()
+                         ) -> Forward:
+        """Prepare and run pictures; some engines have a shorter way for both than one by one."""
+        return self.forward(self.prepare(frames), taps)
+
     def forget(self, taps: tuple[str, ...]) -> None:
         """Free what was compiled for these taps; it is compiled again when it is asked for."""
 
@@ -146,24 +148,6 @@ def drop_taps(table: MutableMapping[tuple[int, tuple[str, ...]], Any], taps: tup
     for key in [*table]:
         if key[1] == taps:
             table.pop(key, None)
-
-
-def parts_of(batch: Batch, largest: int = LARGEST) -> list[Batch]:
-    """Cut a batch (N, ...) into parts of 1, 2, 4 ... pictures, at most `largest`."""
-    parts, begin = [], 0
-    while begin < len(batch):
-        size = min(largest, 1 << ((len(batch) - begin).bit_length() - 1))
-        parts.append(batch[begin:begin + size])
-        begin += size
-    return parts
-
-
-def joined(parts: Sequence[Forward]) -> Forward:
-    """Put the answers for the parts of a batch together again."""
-    if len(parts) == 1:
-        return parts[0]
-    return np.concatenate([logits for logits, _ in parts]), {
-        name: np.concatenate([values[name] for _, values in parts]) for name in parts[0][1]}
 
 
 class WithoutTaps(nn.Module):

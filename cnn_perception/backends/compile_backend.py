@@ -9,7 +9,8 @@ import threading
 from types import FunctionType
 
 from cnn_perception.backends.base import (
-    CompileError, drop_taps, first_line, Forward, joined, LARGEST, parts_of, Settings)
+    CompileError, drop_taps, first_line, Settings)
+from cnn_perception.backends.batches import Forward, joined, LARGEST, parts_of
 from cnn_perception.backends.selection import LOGGER, register
 from cnn_perception.backends.torch_backend import Network, TorchBackend
 from cnn_perception.preprocess import Preprocessing

@@ -31,7 +31,7 @@ _forget_workspaces: Callable[[], None] = getattr(
     torch._C, '_cuda_clearCublasWorkspaces', lambda: None)
 # torch records one thing at a time in a process, and so are its settings the process's.
 _RECORDING = threading.Lock()
-# The allocator goes on asking a recording that failed which memory is its own.
+# The allocator may go on asking a recording that failed which memory is its own.
 _FAILED: list[torch.cuda.CUDAGraph] = []
 
 
@@ -90,6 +90,10 @@ class Recorded:
             # Of a recording that was broken off, the end reports only that it was.
             self.failure = first_line(error.__context__ or error)
             self._outputs = ()
+            with contextlib.suppress(RuntimeError, AttributeError, TypeError):
+                # torch does not end it, and until then frees no memory that two streams have used.
+                # Nor does it promise that this function stays.
+                torch._C._cuda_endAllocateToPool(self.input.device.index, pool)
             with contextlib.suppress(RuntimeError):
                 graph.reset()
             _FAILED.append(graph)
@@ -100,25 +104,31 @@ class Recorded:
 
 
 class Staging:
-    """Pinned host memory for pictures of one size: (N, H, W, 3) uint8."""
+    """Pinned host memory for the pictures that one tensor of the GPU takes."""
 
-    def __init__(self, count: int, height: int, width: int) -> None:
-        """Allocate the memory."""
-        self._tensor = torch.empty((count, height, width, 3), dtype=torch.uint8, pin_memory=True)
-        self._array = self._tensor.numpy()
+    def __init__(self, window: tuple[slice, slice], target: torch.Tensor) -> None:
+        """
+        Allocate the memory.
+
+        window: the (rows, columns) of a picture that are taken. target: (N, rows, columns, 3)
+        uint8 on the GPU.
+        """
+        self._window = window
+        pinned = torch.empty(target.shape, dtype=torch.uint8, pin_memory=True)
+        self._slots = [*zip(pinned.numpy(), pinned, target)]
         self._read = torch.cuda.Event()
 
-    def upload(self, frames: list[np.ndarray], target: torch.Tensor) -> None:
+    def upload(self, frames: Sequence[np.ndarray]) -> None:
         """
-        Copy pictures (H, W, 3) uint8 to a tensor of the GPU, on the current stream.
+        Copy pictures (H, W, 3) uint8 to the target, on the current stream.
 
         There may be fewer than there is room for. Each is on its way while the next is copied.
         """
         # The GPU may still be reading the pictures of the last call.
         self._read.synchronize()
-        for slot, frame in enumerate(frames):
-            np.copyto(self._array[slot], frame)
-            target[slot].copy_(self._tensor[slot], non_blocking=True)
+        for frame, (array, pinned, target) in zip(frames, self._slots):
+            np.copyto(array, frame[self._window])
+            target.copy_(pinned, non_blocking=True)
         self._read.record()
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from cnn_perception.backends import openvino_int8
 from cnn_perception.backends.base import (
-    Backend, CompileError, drop_taps, Forward, joined, LARGEST, parts_of, Settings)
+    Backend, CompileError, drop_taps, Settings)
+from cnn_perception.backends.batches import Forward, joined, LARGEST, parts_of
 from cnn_perception.backends.half import round_constants
 from cnn_perception.backends.openvino_convert import convert, with_normalisation
 from cnn_perception.backends.selection import LOGGER, register

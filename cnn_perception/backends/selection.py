@@ -15,7 +15,8 @@ import logging
 from cnn_perception.backends.base import Backend, CompileError, PRECISIONS, Settings
 from cnn_perception.backends.half import whole_precision
 from cnn_perception.backends.tapping import TRACING
-from cnn_perception.preprocess import Preprocessing, Preprocessor
+from cnn_perception.preprocess import Preprocessing
+from cnn_perception.preprocessor import Preprocessor
 from cnn_perception.processor import one_torch_thread
 import numpy as np
 import torch
@@ -179,7 +180,7 @@ def agreement(backend: Backend, module: nn.Module, frames: Sequence[np.ndarray])
         with (TRACING.passing(), one_torch_thread(), whole_precision('float32'),
               torch.inference_mode()):
             expected = module(prepare([frame])).softmax(dim=1)[0].cpu()
-        logits, _ = backend.forward(backend.prepare([frame]))
+        logits, _ = backend.forward_pictures([frame])
         answer = torch.from_numpy(logits).softmax(dim=1)[0]
         same += int(answer.argmax() == expected.argmax())
         differences.append(float((answer - expected).abs().max()))
