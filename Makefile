@@ -22,7 +22,7 @@ test: environment  ## run all tests, two files at once; TESTS=path or ARGS='-k n
 	@$(RUN) -m pytest $(or $(TESTS),-n 2 --dist loadfile) $(ARGS)
 
 # None of these needs ROS 2.
-GPU_TESTS := test/test_backends.py test/test_cuda.py test/test_weights.py
+GPU_TESTS := test/test_backends.py test/test_cuda.py test/test_fusing.py test/test_weights.py
 test-gpu: environment  ## run the tests that need a GPU
 	@$(RUN) -m pytest -m gpu $(or $(TESTS),$(GPU_TESTS)) $(ARGS)
 

@@ -114,10 +114,34 @@ def stages(classifier: Classifier, rgb: np.ndarray) -> Row:
                f'download {1000 * statistics.median(finished):.2f} ms')
 
 
+def against_plain() -> list[Row]:
+    """Compare with the node that everybody writes on the same GPU, as it comes: precision auto."""
+    need_ros()
+    from processes import ClassifierProcess, close, HERE, Listener, Process
+    results = []
+    for ours in (True, False):
+        node = (ClassifierProcess(architecture='resnet18', weights='none', precision='auto')
+                if ours else Process([str(HERE / 'plain_node.py')]))
+        started = node.wait_for('ready in')
+        listener = Listener()
+        listener.run(30.0, 1.0)
+        slow, fast = listener.run(30.0, 3.0), listener.run(1000.0, 3.0)
+        results.append((1000 * slow['median'], 1000 * fast['median'], fast['rate'], started))
+        close(listener, node)
+    (slow, busy, rate, start), (plain_slow, plain_busy, plain_rate, plain_start) = results
+    what = 'against the plain node, ResNet-18, 640x480'
+    return [Row(f'frames a second {what}, as many as the sender sends',
+                f'{rate:.0f} / {plain_rate:.0f}: {rate / plain_rate:.1f} times'),
+            Row(f'stamp to answer in another process, in the same run, {what}',
+                f'{busy:.1f} / {plain_busy:.1f} ms: {plain_busy / busy:.1f} times lower'),
+            Row(f'the same at 30 Hz, {what}',
+                f'{slow:.1f} / {plain_slow:.1f} ms: {plain_slow / slow:.1f} times lower'),
+            Row(f'start until ready {what}', f'{start:.1f} / {plain_start:.1f} s')]
+
+
 def many_cameras() -> list[Row]:
     """Run sixteen cameras at 30 Hz in one node, and read the GPU's utilisation meanwhile."""
-    if not HAS_ROS:
-        raise RuntimeError('there is no ROS 2 here')
+    need_ros()
     from diagnostic_msgs.msg import DiagnosticArray
     from processes import ClassifierProcess, close, Listener
     names = [f'c{number}' for number in range(CAMERAS)]
@@ -148,6 +172,12 @@ def many_cameras() -> list[Row]:
     return [Row(f'{CAMERAS} cameras 640x480 at 30 Hz on one GPU: lost',
                 f'{lost} of {int(result["sent"])}, median {1000 * result["median"]:.1f} ms, GPU '
                 f'busy: {busy}; the node: {node_says}', '0', lost == 0)]
+
+
+def need_ros() -> None:
+    """Refuse a row that cannot be measured without ROS 2."""
+    if not HAS_ROS:
+        raise RuntimeError('there is no ROS 2 here')
 
 
 def counted(reports: list) -> dict[str, int]:
@@ -183,7 +213,7 @@ def main() -> int:
         import rclpy
         enter_ros()
     lines = ['| what | measured | target | |', '|---|---|---|---|']
-    for rows in (one_picture, many_cameras):
+    for rows in (one_picture, many_cameras, against_plain):
         try:
             lines += [row.line() for row in rows()]
         except Exception as error:  # the other rows are worth having

@@ -2,7 +2,8 @@
 The node that everybody writes: the opponent of the benchmark, with no handicap.
 
 cv_bridge where it is installed (else the same view on the buffer, which costs less), Pillow,
-torchvision's transforms, ResNet-18 in eager float32, all in the subscription's callback.
+torchvision's transforms, ResNet-18 in eager float32, on a GPU where there is one, all in the
+subscription's callback.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ class PlainNode(Node):
         """Build the network, subscribe and publish."""
         super().__init__('classifier')
         self.bridge = CvBridge() if CvBridge is not None else None
-        self.network = resnet18(weights=None).eval()
+        self.device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        self.network = resnet18(weights=None).eval().to(self.device)
         self.transform = ResNet18_Weights.DEFAULT.transforms()
         self.names = ResNet18_Weights.DEFAULT.meta['categories']
         self.publisher = self.create_publisher(Classification, '~/classification', 10)
@@ -49,7 +51,7 @@ class PlainNode(Node):
                 message.height, message.width, 3)
         batch = self.transform(PillowImage.fromarray(array)).unsqueeze(0)  # (1, 3, 224, 224)
         with torch.no_grad():
-            scores = self.network(batch).softmax(dim=1)[0]
+            scores = self.network(batch.to(self.device)).softmax(dim=1)[0]
         values, indices = scores.topk(5)
         self.publisher.publish(Classification(header=message.header, results=[
             ObjectHypothesis(class_id=self.names[int(index)], score=float(value))

@@ -107,16 +107,19 @@ class Preprocessor:
         if size == (height, width):
             window = slice(box[0], box[0] + box[2]), slice(box[1], box[1] + box[3])
 
-        def resize(pictures: torch.Tensor) -> torch.Tensor:
-            pictures = pictures.permute(0, 3, 1, 2)  # (N, 3, H, W)
-            return pictures if size == (height, width) else self._resize(pictures)
-
+        sums = None
         if size != (height, width) and settings.interpolation in KERNELS:
-            resize = SumResampling((height, width), size, box, settings.interpolation, self.device)
-            window = resize.window
+            sums = SumResampling((height, width), size, box, settings.interpolation, self.device)
+            window = sums.window
 
         def levels(pictures: torch.Tensor) -> torch.Tensor:
-            values = self._crop(resize(pictures)).to(torch.float32)
+            if sums is not None:
+                pictures = sums(pictures)
+            elif size == (height, width):
+                pictures = pictures.permute(0, 3, 1, 2)  # (N, 3, H, W)
+            else:
+                pictures = self._resize(pictures.permute(0, 3, 1, 2))  # (N, 3, h, w)
+            values = self._crop(pictures).to(torch.float32)
             return self._grey(values) if settings.channels == 1 else values
         return Reader(window, levels)
 

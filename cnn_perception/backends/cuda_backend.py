@@ -25,8 +25,8 @@ from cnn_perception.backends.batches import (
     by_size, Forward, joined, LARGEST, room_for, roomy_parts)
 from cnn_perception.backends.cuda_graphs import (
     Function, in_float32, PinnedOutputs, Recorded, Staging)
+from cnn_perception.backends.cuda_variants import fastest, variants
 from cnn_perception.backends.folding import folded
-from cnn_perception.backends.fusing import fused
 from cnn_perception.backends.half import half_module
 from cnn_perception.backends.selection import LOGGER, register
 from cnn_perception.backends.tapping import TRACING
@@ -54,19 +54,17 @@ class CudaBackend(Backend):
         self.dtype, self.device = DTYPES[settings.precision], settings.device
         try:
             super().__init__(self._placed(module), preprocessing, settings)
-            self._plain = self._untapped(module) if self.records else None
             self._lock, self._building = threading.Lock(), threading.Lock()
             self._stream = torch.cuda.Stream(settings.device)
             self._recorder = torch.cuda.Stream(settings.device)
-            # The weights are still on their way, on the stream that everybody shares.
-            for stream in (self._stream, self._recorder):
-                stream.wait_stream(torch.cuda.current_stream(settings.device))
+            self._await_weights()
             self._largest = LARGEST
             self._pool = torch.cuda.graph_pool_handle()
             self._readers: dict[tuple[int, int, int], tuple[Staging, Recorded]] = {}
             self._used: dict[tuple[int, int, int], float] = {}
             self._networks: dict[tuple[int, tuple[str, ...]],
                                  tuple[Recorded, PinnedOutputs]] = {}
+            self._plain = self._untapped(module) if self.records else None
             black = np.zeros((*preprocessing.crop, 3), np.uint8)
             self.forward(self.prepare([black]))
         except RuntimeError as error:
@@ -144,30 +142,28 @@ class CudaBackend(Backend):
         preprocessing = self.preprocessor.preprocessing
         return count, preprocessing.channels, *preprocessing.crop
 
+    def _await_weights(self) -> None:
+        # They are still on their way, on the stream that everybody shares.
+        for stream in (self._stream, self._recorder):
+            stream.wait_stream(torch.cuda.current_stream(self.device))
+
     def _placed(self, module: nn.Module) -> nn.Module:
         return channels_last(self.converted(module).to(self.device))
 
     def _untapped(self, module: nn.Module) -> nn.Module | None:
-        """Return what is run without taps: normalisations folded in, and convolutions fused."""
-        def made() -> fx.GraphModule:
+        """Return the fastest way to run it without taps, None for what cannot be traced."""
+        try:
             if (network := folded(module)) is None:
-                return self.traced().derive(())
-            return cast('fx.GraphModule', self._placed(network))
-        try:
-            network = made()
-        except ValueError:  # it cannot be traced
+                network = self.traced().derive(())
+            else:
+                network = cast('fx.GraphModule', self._placed(network))
+        except ValueError:
             return None
+        self._await_weights()
         # In float32, on an H200, it is between 7 % slower and 4 % faster with one picture.
-        if self.dtype == torch.float32 or not fused(network):
-            return network
-        shape = self._shape(1)
-        try:
-            with TRACING.passing(), torch.inference_mode():
-                network(torch.zeros(shape, dtype=self.dtype, device=self.device))
-        except RuntimeError as error:
-            LOGGER.info('convolutions are not fused: %s', first_line(error))
-            return made()
-        return network
+        networks = variants(network, fuse=self.dtype != torch.float32)
+        return fastest(networks, lambda each: self._recorded(
+            in_float32(each), self._shape(1), self.dtype), self._stream)
 
     def _run(self, batch: torch.Tensor, taps: tuple[str, ...]) -> Forward:
         count = len(batch)

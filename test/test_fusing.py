@@ -1,0 +1,176 @@
+"""Convolutions fused with what follows them: the same answers, and only where it is allowed."""
+
+import copy
+from types import SimpleNamespace
+
+from cnn_perception import architectures
+from cnn_perception.backends import cuda_variants
+from cnn_perception.backends.cuda_variants import copied, fastest, variants
+from cnn_perception.backends.folding import folded
+from cnn_perception.backends.fusing import (
+    fused, FusedConvolution, multiplied, PointwiseConvolution)
+from cnn_perception.backends.half import half_module
+from cnn_perception.backends.tapping import TappedNetwork
+import pytest
+import torch
+from torch import nn
+import torch.nn.functional as functional
+
+
+@pytest.fixture
+def cudnn(monkeypatch):
+    """Compute on the CPU, in several steps, what cuDNN computes in one kernel."""
+    def cut(maps, weight, bias, *shape):
+        return functional.relu(functional.conv2d(maps, weight, bias, *shape))
+
+    def added_and_cut(maps, weight, added, factor, bias, *shape):
+        return functional.relu(
+            functional.conv2d(maps, weight, bias, *shape) + factor * added)
+    monkeypatch.setattr(torch, 'cudnn_convolution_relu', cut)
+    monkeypatch.setattr(torch, 'cudnn_convolution_add_relu', added_and_cut)
+
+
+def untapped(module):
+    network = folded(module.eval())
+    return TappedNetwork(module.eval()).derive(()) if network is None else network
+
+
+def counts(network):
+    return tuple(sum(isinstance(part, kind) for part in network.modules())
+                 for kind in (FusedConvolution, PointwiseConvolution, nn.Conv2d))
+
+
+@pytest.mark.parametrize(('architecture', 'expected'), [
+    ('resnet18', [(17, 0, 3), (0, 0, 20)]),
+    ('resnet50', [(49, 1, 3), (49, 0, 4), (0, 33, 20), (0, 0, 53)]),
+    ('vgg11', [(8, 0, 0), (0, 0, 8)]),
+    ('efficientnet_lite0', [(0, 32, 17), (0, 0, 49)]),
+    ('timm/resnet18', [(17, 0, 3), (0, 0, 20)]),
+    ('lenet5', [(0, 0, 2)])])
+def test_variants_answer_alike_and_share_their_weights(cudnn, architecture, expected):
+    torch.manual_seed(0)
+    module = architectures.create(architecture).eval()
+    network = untapped(copy.deepcopy(module))
+    batch = torch.rand(2, *architectures.input_shape(architecture))
+    own = {values.data_ptr() for values in network.parameters() if values.dim() > 1}
+    found = []
+    with torch.inference_mode():
+        right = module(batch)
+        for variant in variants(network, fuse=True):
+            found.append(counts(variant))
+            logits, taps = variant(batch)
+            assert taps == {}
+            torch.testing.assert_close(logits, right, rtol=1e-4,
+                                       atol=1e-5 * float(right.abs().max()))
+            assert {values.data_ptr() for values in variant.parameters()
+                    if values.dim() > 1} == own
+    assert found == expected
+
+
+def test_without_fusing_only_products_are_tried():
+    network = untapped(architectures.create('resnet50'))
+    assert [counts(variant) for variant in variants(network, fuse=False)] == [
+        (0, 33, 20), (0, 0, 53)]
+
+
+class Block(nn.Module):
+    """A convolution, perhaps an addition, and a rectifier, put together as told."""
+
+    def __init__(self, layer, forward):
+        super().__init__()
+        self.layer, self.relu = layer, nn.ReLU()
+        self._forward = forward
+
+    def forward(self, maps):
+        return self._forward(self, maps)
+
+
+def plain_layer(**options):
+    return nn.Conv2d(4, 4, 3, **{'padding': 1, **options})
+
+
+class Doubled(nn.Conv2d):
+    def forward(self, maps):
+        return 2 * super().forward(maps)
+
+
+@pytest.mark.parametrize(('layer', 'forward', 'count'), [
+    (plain_layer(), lambda block, maps: block.relu(block.layer(maps)), 1),
+    (plain_layer(bias=False, stride=2), lambda block, maps: block.layer(maps).relu(), 1),
+    (plain_layer(), lambda block, maps: torch.relu(block.layer(maps) + maps), 1),
+    (plain_layer(), lambda block, maps: functional.relu(maps + block.layer(maps)), 1),
+    (plain_layer(), lambda block, maps: torch.relu(torch.add(maps, block.layer(maps))), 1),
+    # What else reads a map would not find it any more.
+    (plain_layer(), lambda block, maps: (lambda made: block.relu(made) + made)(
+        block.layer(maps)), 0),
+    (plain_layer(), lambda block, maps: (lambda made: block.relu(made + maps) + made)(
+        block.layer(maps)), 0),
+    (plain_layer(), lambda block, maps: (lambda made: block.relu(made + made))(
+        block.layer(maps)), 0),
+    (plain_layer(), lambda block, maps: block.relu(block.layer(block.relu(
+        block.layer(maps)))), 0),
+    (plain_layer(), lambda block, maps: torch.relu(torch.add(
+        block.layer(maps), maps, alpha=2)), 0),
+    (plain_layer(), lambda block, maps: torch.relu(block.layer(maps) + 1), 0),
+    (plain_layer(), lambda block, maps: functional.relu6(block.layer(maps)), 0),
+    (plain_layer(groups=4), lambda block, maps: block.relu(block.layer(maps)), 0),
+    (plain_layer(padding_mode='reflect'), lambda block, maps: block.relu(block.layer(maps)), 0),
+    (plain_layer(padding='same'), lambda block, maps: block.relu(block.layer(maps)), 0),
+    (Doubled(4, 4, 3, padding=1), lambda block, maps: block.relu(block.layer(maps)), 0)])
+def test_only_what_stays_the_same_is_fused(cudnn, layer, forward, count):
+    module = Block(layer, forward).eval()
+    maps = torch.randn(2, 4, 8, 8)
+    network = copied(TappedNetwork(module).derive(()))
+    with torch.inference_mode():
+        right = module(maps)
+        assert fused(network) == count
+        torch.testing.assert_close(network(maps)[0], right)
+
+
+@pytest.mark.parametrize(('options', 'count'), [
+    ({'kernel_size': 1}, 1), ({'kernel_size': 1, 'stride': 2}, 0),
+    ({'kernel_size': 1, 'padding': 1}, 0), ({'kernel_size': 3}, 0),
+    ({'kernel_size': 1, 'groups': 2}, 0), ({'kernel_size': 1, 'bias': False}, 0)])
+def test_convolutions_of_one_pixel_become_products(options, count):
+    module = nn.Sequential(nn.Conv2d(4, 6, **options)).eval()
+    network = copied(TappedNetwork(module).derive(()))
+    assert multiplied(network) == count
+    for format_ in (torch.contiguous_format, torch.channels_last):
+        maps = torch.randn(2, 4, 5, 7).contiguous(memory_format=format_)
+        with torch.inference_mode():
+            torch.testing.assert_close(network(maps)[0], module(maps))
+
+
+def test_the_fastest_of_those_that_run_is_taken(monkeypatch):
+    networks = {name: nn.Identity() for name in ('broken', 'slow', 'fast', 'never tried')}
+    times = {'slow': 3.0, 'fast': 1.0}
+
+    def record(network):
+        [name] = [name for name, other in networks.items() if other is network]
+        if name == 'broken':
+            raise RuntimeError('unable to find an engine\nmore')
+        return SimpleNamespace(failure='', name=name)
+    monkeypatch.setattr(cuda_variants, 'seconds', lambda made, stream: times[made.name])
+    assert fastest(networks.values(), record, None) is networks['fast']
+    with pytest.raises(RuntimeError, match='unable to find an engine'):
+        fastest([networks['broken']], record, None)
+
+
+def test_what_cannot_be_recorded_is_not_the_fastest():
+    assert cuda_variants.seconds(SimpleNamespace(failure='no'), None) == float('inf')
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize('architecture', ['resnet18', 'googlenet', 'efficientnet_lite0', 'vgg11'])
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_a_gpu_computes_the_same_maps(architecture, dtype):
+    torch.manual_seed(0)
+    network = half_module(untapped(architectures.create(architecture)), dtype).to(
+        'cuda', memory_format=torch.channels_last)
+    batch = torch.randn(2, *architectures.input_shape(architecture)).to(
+        'cuda', dtype, memory_format=torch.channels_last)
+    with torch.inference_mode():
+        *tried, plain = [variant(batch)[0].float() for variant in variants(network, fuse=True)]
+        for logits in tried:
+            error = float((logits - plain).abs().max() / plain.std())
+            assert error < (0.05 if dtype == torch.float16 else 0.3)
