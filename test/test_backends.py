@@ -457,8 +457,14 @@ def test_cuda_runs_unrecorded_where_recording_fails(stand_in, reference, picture
     # Six of one size are run with room for eight.
     frames = [*pictures[:3], pictures[0][:200, ::2], *[pictures[1]] * 5]
     taps = tuple(backend.layer_names()[20:22])
+    # Pictures of one size have a shorter way.
+    for count in (1, 3, 5):
+        logits, _ = backend.forward_pictures(frames[4:4 + count])
+        np.testing.assert_allclose(
+            softmax(logits), score_arrays(expected.predict(frames[4:4 + count])),
+            atol=TOLERANCE[precision])
     for wanted in ((), taps):
-        logits, activations = backend.forward(backend.prepare(frames), wanted)
+        logits, activations = backend.forward_pictures(frames, wanted)
         assert logits.dtype == np.float32
         assert tuple(activations) == wanted
         np.testing.assert_allclose(

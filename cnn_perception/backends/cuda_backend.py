@@ -2,13 +2,13 @@
 NVIDIA GPUs: static shapes recorded as CUDA graphs, half precision, everything on the GPU.
 
 The uint8 pictures go to the GPU from pinned memory; resizing, crop and normalisation are one
-recording for each (pictures, height, width), the network one for each (pictures, taps), with
-batch normalisation folded in where nothing is tapped. Choosing cuDNN's algorithms takes seconds
-for each number of pictures, so only powers of two are recorded, and tapped networks for one
-picture; a number between them is run with some room left over. All work is queued on one stream
-of the engine's own, by one thread at a time: a lock is held from the upload to the queued copy
-into a new batch, and from there to the answer. Recording has another stream and another lock, so
-that answers do not wait for it.
+recording for each (pictures, height, width), the network one for each (pictures, taps), in the
+fastest of several ways (`cuda_variants`) where nothing is tapped. Choosing cuDNN's algorithms
+takes seconds for each number of pictures, so only powers of two are recorded, and tapped networks
+for one picture; a number between them is run with some room left over. All work is queued on one
+stream of the engine's own, by one thread at a time: a lock is held from the upload to the answer,
+or to the queued copy into a new batch and from there to the answer. Recording has another stream
+and another lock, so that answers do not wait for it.
 """
 
 from __future__ import annotations
