@@ -11,6 +11,7 @@ What must come of it: answers go on, memory, threads and open files do not grow.
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 import random
 import re
@@ -24,7 +25,9 @@ from lifecycle_msgs.srv import ChangeState
 from processes import (
     ClassifierProcess, close, Commanded, enter_ros, Listener, RATE)
 import rclpy
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
+from vision_msgs.msg import Classification
 
 CAMERAS = ('left', 'right')
 PICTURES = ('overlay', 'cam', 'edges', 'top_patches', 'dashboard', 'early', 'middle', 'late')
@@ -39,6 +42,8 @@ DISTURBANCE = 60.0
 WARM_UP = 200.0
 # What the second half must answer, of what the first did: other pictures are looked at in each.
 TIRED = 0.75
+# And what the first half must answer, of what was sent.
+LEAST = 0.3
 # What may be added between the first and the last quarter.
 LIMITS = {'resident memory, MiB': 40.0, 'threads': 1.0, 'open files': 4.0}
 
@@ -62,7 +67,12 @@ def main() -> int:
 def soak(seconds: float) -> list[str]:
     """Run for so long; returns the lines of a table."""
     node = ClassifierProcess(cameras=f'[{", ".join(CAMERAS)}]', debug__layers='[auto]')
-    listener = Listener([f'/classifier/{name}/classification' for name in CAMERAS])
+    listener = Listener(())
+    arrivals: dict[str, list[float]] = {name: [] for name in CAMERAS}
+    for name, times in arrivals.items():
+        listener.node.create_subscription(
+            Classification, f'/classifier/{name}/classification',
+            lambda message, times=times: times.append(time.monotonic()), QoSProfile(depth=100))
     camera = Commanded('sender.py')
     camera.begin(rate=RATE, seconds=seconds, size='640x480',
                  topics=[f'{name}/image' for name in CAMERAS])
@@ -83,17 +93,20 @@ def soak(seconds: float) -> list[str]:
     log = Path(node.log.name).read_text()
     alive = node.process.poll() is None
     close(listener, node, camera)
-    gaps = [later - earlier for earlier, later in zip(listener.arrivals, listener.arrivals[1:])
+    gaps = [later - earlier for times in arrivals.values()
+            for earlier, later in itertools.pairwise(times)
             if not any(start <= later and earlier <= end for start, end in disturbances)]
+    middle = began + seconds / 2
     complaints = sorted(set(re.findall(r'\[(?:ERROR|FATAL)\].*', log)))
     # How many can be answered beside all that is drawn is the processor's affair, not to tire.
-    early = sum(arrival < began + seconds / 2 for arrival in listener.arrivals)
-    late = len(listener.arrivals) - early
+    halves = {name: (sum(time < middle for time in times), sum(time >= middle for time in times))
+              for name, times in arrivals.items()}
     rows = [('frames sent', str(sent), True),
-            ('answered in the first and in the second half', f'{early}, {late}',
-             late > TIRED * early > 0),
-            ('longest time without an answer, undisturbed', f'{max(gaps):.2f} s',
-             max(gaps) < 2.0),
+            *((f'answered of camera {name} in the first and in the second half',
+               f'{early}, {late}', late > TIRED * early and early > LEAST * sent / 4)
+              for name, (early, late) in halves.items()),
+            ('longest time without an answer, undisturbed', f'{max(gaps, default=0.0):.2f} s',
+             bool(gaps) and max(gaps) < 2.0),
             ('pictures received', str(len(pictures)), len(pictures) > 0),
             ('disabled, or through the life cycle', f'{len(disturbances)} times', True),
             ('alive at the end, exit status', f'{alive}, {node.process.returncode}',

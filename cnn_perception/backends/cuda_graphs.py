@@ -15,12 +15,13 @@ import threading
 from typing import Any
 
 from cnn_perception.backends.base import first_line
+from cnn_perception.backends.batches import Forward
 from cnn_perception.backends.half import whole_precision
 from cnn_perception.backends.tapping import TRACING
 import numpy as np
 import torch
 
-__all__ = ['Function', 'in_float32', 'PinnedOutputs', 'Recorded', 'Staging']
+__all__ = ['answer', 'Function', 'in_float32', 'PinnedOutputs', 'Recorded', 'Staging']
 
 # The first passes choose algorithms and allocate workspaces, neither of which can be recorded.
 WARM_UP_PASSES = 3
@@ -157,3 +158,9 @@ def in_float32(network: Callable[[torch.Tensor], tuple[torch.Tensor, dict[str, t
         logits, activations = network(batch)
         return tuple(values.float().contiguous() for values in (logits, *activations.values()))
     return run
+
+
+def answer(network: Recorded, pinned: PinnedOutputs, count: int, taps: tuple[str, ...]) -> Forward:
+    """Run what lies in a network's input, on the current stream, and wait for `count` answers."""
+    logits, *values = (part.numpy() for part in pinned.download(network(), count))
+    return logits, dict(zip(taps, values))

@@ -2,59 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 import math
 import statistics
 
 from cnn_perception.backends.base import first_line
 from cnn_perception.backends.cuda_graphs import Recorded
 from cnn_perception.backends.fusing import fused, multiplied
+from cnn_perception.backends.half import whole_precision
 from cnn_perception.backends.selection import LOGGER
+from cnn_perception.backends.tapping import TRACING
+import numpy as np
 import torch
 from torch import fx, nn
 
-__all__ = ['fastest', 'variants']
+__all__ = ['Candidate', 'fastest', 'noise', 'variants']
 
 # Replays that are timed together, and how often.
 REPLAYS, ROUNDS = 10, 5
+# Candidates that are timed: what comes later has not been faster anywhere yet.
+ENOUGH = 2
+# How far answers may lie apart, as a share of their size: another network's are off by far more.
+AGREEMENT = {'float32': 1e-3, 'float16': 0.05, 'bfloat16': 0.2}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that runs and answers rightly, its recording, and the seconds of a replay."""
+
+    network: nn.Module
+    recorded: Recorded
+    seconds: float
 
 
 def variants(network: fx.GraphModule, fuse: bool) -> Iterator[fx.GraphModule]:
     """
-    Yield networks that answer alike and share their weights, those first that promise more.
+    Yield networks that do the same in fewer kernels, those first that promise more.
 
-    network: without taps, on the GPU; it is the last one. fuse: let cuDNN fuse convolutions.
+    network: without taps, on the GPU; they share its weights. fuse: let cuDNN fuse convolutions.
     """
-    for fusing, multiplying in itertools.product([True, False] if fuse else [False],
-                                                 [True, False]):
+    for fusing, multiplying in ((True, True), (True, False), (False, True)):
+        if fusing and not fuse:
+            continue
         variant = copied(network)
         counts = (fused(variant) if fusing else 0, multiplied(variant) if multiplying else 0)
         if all(count for count, wanted in zip(counts, (fusing, multiplying)) if wanted):
             yield variant
 
 
-def fastest(networks: Iterable[nn.Module], record: Callable[[nn.Module], Recorded],
-            stream: torch.cuda.Stream, enough: int = 2) -> nn.Module:
+def fastest(networks: Sequence[nn.Module], pictures: torch.Tensor, precision: str,
+            record: Callable[[nn.Module], Recorded], stream: torch.cuda.Stream) -> Candidate:
     """
-    Record networks for one picture and return the fastest of the first few that run at all.
+    Record networks for one picture and return the fastest of the first two that are right.
 
-    record: raises RuntimeError where a network does not run. stream: to replay on. Raises
-    RuntimeError, with the reason of the last one, where none runs.
+    networks: all others have to agree with the last one, on pictures (N, C, h, w), more than one:
+    a map could be added that fits one alone. record: for one picture. stream: to replay on. Raises
+    what the last one raises where it does not run.
     """
-    times: list[tuple[float, nn.Module]] = []
-    problem = RuntimeError('there is no network to choose from')
+    last = networks[-1]
+    right = answers(last, pictures, precision)
+    limit = AGREEMENT[precision] * float(right.norm())
+    found: list[Candidate] = []
     for network in networks:
         try:
-            times.append((seconds(record(network), stream), network))
-        except RuntimeError as error:
-            LOGGER.info('one way to run the network on the GPU fails: %s', first_line(error))
-            problem = error
-        if len(times) == enough:
+            distance = float((answers(network, pictures, precision) - right).norm())
+            # Written so that a distance that is not a number counts as too large.
+            if not distance <= limit:
+                raise RuntimeError(f'its answers are off by {distance:.2g}')
+            recorded = record(network)
+            found.append(Candidate(network, recorded, seconds(recorded, stream)))
+        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+            if network is last:
+                raise
+            LOGGER.info('one way to run the network on the GPU is passed over: %s',
+                        first_line(error))
+        if len(found) == ENOUGH:
             break
-    if not times:
-        raise problem
-    return min(times, key=lambda pair: pair[0])[1]
+    # Of those that cannot be recorded, the one that is changed least.
+    return min(reversed(found), key=lambda candidate: candidate.seconds)
+
+
+def answers(network: nn.Module, pictures: torch.Tensor, precision: str) -> torch.Tensor:
+    """Run (N, C, h, w) as it is, unrecorded: (N, K) float64 logits."""
+    with TRACING.passing(), whole_precision(precision), torch.inference_mode():
+        return network(pictures)[0].double()
+
+
+def noise(shape: tuple[int, ...]) -> torch.Tensor:
+    """Return pictures (N, C, h, w) float32 of normally distributed numbers, always the same."""
+    values = np.random.default_rng(0).standard_normal(shape, np.float32)
+    return torch.from_numpy(values).contiguous(memory_format=torch.channels_last)
 
 
 def seconds(recorded: Recorded, stream: torch.cuda.Stream) -> float:

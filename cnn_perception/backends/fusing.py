@@ -30,7 +30,7 @@ def fused(network: fx.GraphModule) -> int:
     network: for a GPU, without hooks or taps: the layers between are not computed any more.
     """
     for node in [*network.graph.nodes]:
-        if node.op == 'call_module' and type(
+        if node.op == 'call_module' and has_one_argument(node) and type(
                 network.get_submodule(str(node.target))) is nn.Identity:
             node.replace_all_uses_with(node.args[0])
             network.graph.erase_node(node)
@@ -44,7 +44,9 @@ def fused(network: fx.GraphModule) -> int:
                  if len(term.users) == 1 and (layer := convolution_of(network, term))]
         if not found:
             continue
-        convolution, layer = found[0]
+        # It will be run where the rectifier was: the one that is nearest moves least.
+        order = [*network.graph.nodes]
+        convolution, layer = max(found, key=lambda pair: order.index(pair[0]))
         others = [term for term in terms if term is not convolution]
         name = str(convolution.target)
         network.set_submodule(name, FusedConvolution(layer))
@@ -99,11 +101,29 @@ class FusedConvolution(nn.Module):
                        convolution.dilation, convolution.groups)
 
     def forward(self, maps: torch.Tensor, added: torch.Tensor | None = None) -> torch.Tensor:
-        """Run (N, C, h, w), on a GPU alone; added: a map like the answer."""
+        """Run (N, C, h, w), on a GPU alone; added: a map of the answer's shape."""
         if added is None:
             return torch.cudnn_convolution_relu(maps, self.weight, self.bias, *self._shape)
+        # Nobody else checks: cuDNN would read beyond the end of a smaller map.
+        expected = self.output_shape(maps)
+        if added.shape != expected:
+            raise RuntimeError(f'a map of {tuple(added.shape)} is added to one of '
+                               f'{tuple(expected)}, expected the same shape')
         return torch.cudnn_convolution_add_relu(maps, self.weight, added, 1.0, self.bias,
                                                 *self._shape)
+
+    def output_shape(self, maps: torch.Tensor) -> tuple[int, ...]:
+        """Return (N, C', h', w'), what the convolution makes of (N, C, h, w)."""
+        strides, paddings, dilations, _ = self._shape
+        sides = [(side + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+                 for side, kernel, stride, padding, dilation in zip(
+                     maps.shape[2:], self.weight.shape[2:], strides, paddings, dilations)]
+        return len(maps), len(self.weight), *sides
+
+
+def has_one_argument(node: fx.Node) -> bool:
+    """Tell whether a layer is called with a map, and not by name."""
+    return len(node.args) == 1 and not node.kwargs
 
 
 def is_cut(network: fx.GraphModule, node: fx.Node) -> bool:
@@ -129,7 +149,7 @@ def is_addition(node: fx.Node) -> bool:
 
 def convolution_of(network: fx.GraphModule, node: fx.Node) -> nn.Conv2d | None:
     """Return the convolution that a node, and no other, runs; None for one in groups."""
-    if node.op != 'call_module':
+    if node.op != 'call_module' or not has_one_argument(node):
         return None
     layer = network.get_submodule(str(node.target))
     calls = [other for other in network.graph.nodes
