@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from types import FrameType
 
 from cnn_perception.ros.memory import keep_image_blocks
 import rclpy
@@ -34,6 +35,8 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
     """
     faulthandler.enable()
     keep_image_blocks()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
     try:
         rclpy.init(args=list(arguments) if arguments is not None else None)
     except KeyboardInterrupt:
@@ -81,6 +84,20 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
             sys.stderr.flush()
             os._exit(1)
     return 0
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """
+    Raise KeyboardInterrupt as Python's own handler does, but not out of a destructor.
+
+    From there it would get nowhere, and be printed; the executor ends when rclpy's handler, which
+    has called this one, shuts its context down.
+    """
+    while frame is not None:
+        if frame.f_code.co_name == '__del__':
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def watch() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+from cnn_perception.ros.spinning import interrupt
 import pytest
 from ros_harness import ROOT
 
@@ -86,6 +87,30 @@ def test_a_thread_that_is_left_behind_ends_the_process_at_once(tmp_path):
     status, output, errors = ended(tmp_path, patience=60, in_stop='return False')
     assert (status, errors) == (1, '')
     assert 'run returned' not in output
+
+
+class Gone:
+    """Is interrupted when it goes."""
+
+    def __init__(self, came):
+        self.came = came
+
+    def __del__(self):
+        self.came.append(interrupted())
+
+
+def interrupted():
+    return interrupt(signal.SIGINT, sys._getframe())
+
+
+def test_an_interrupt_does_not_get_lost_in_a_destructor():
+    came = []
+    Gone(came)
+    assert came == [None]
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(signal.SIGINT, None)
 
 
 def test_what_does_not_notice_that_it_is_over_is_ended(tmp_path):
