@@ -43,6 +43,8 @@ def enter_ros() -> None:
 def environment() -> dict[str, str]:
     """Return the environment of every process: this source tree, large shared memory."""
     result = image_environment()
+    # Once it has run, this source tree is compiled, as an installed package is.
+    result.pop('PYTHONDONTWRITEBYTECODE', None)
     result['PYTHONPATH'] = os.pathsep.join(filter(None, [str(ROOT), result.get('PYTHONPATH')]))
     return result
 

@@ -3,7 +3,8 @@ torchvision and timm, imported without the compiler that torch would load for th
 
 torchvision asks that compiler a question when it is used on a GPU, and timm tells it to leave an
 iterator alone. Loading it for that takes as long as everything else of torch, a quarter of the
-time from the start of a node to its first answer. Whatever needs it later loads it then.
+time from the start of a node to its first answer. Whatever needs it later loads it then. Where
+exporting networks is put off, as a node does, torchvision does not load it to add its operations.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from cnn_perception.collector import without_collector
+from cnn_perception.later import is_put_off
 import torch
 
 __all__ = ['import_quickly', 'torchvision']
@@ -24,6 +26,7 @@ __all__ = ['import_quickly', 'torchvision']
 COMPILER = 'torch._dynamo'
 ASKED = f'{COMPILER}.utils'
 DISABLE = torch.compiler.disable
+EXPORTED = 'torchvision.ops._register_onnx_ops'
 
 
 class Later(ModuleType):
@@ -75,9 +78,24 @@ def without_compiler() -> Iterator[None]:
             del sys.modules[ASKED]
 
 
+@contextlib.contextmanager
+def without_export() -> Iterator[None]:
+    """Keep what exports networks from being loaded, where it is put off."""
+    if not is_put_off('torch.export') or EXPORTED in sys.modules:
+        yield
+        return
+    nothing = ModuleType(EXPORTED)
+    setattr(nothing, '_register_custom_op', lambda: None)  # noqa: B010 - none that is known
+    sys.modules[EXPORTED] = nothing
+    try:
+        yield
+    finally:
+        del sys.modules[EXPORTED]
+
+
 def import_quickly(name: str) -> ModuleType:
     """Import `torchvision` or `timm`; ImportError where it is missing."""
-    with without_compiler(), without_collector():
+    with without_compiler(), without_export(), without_collector():
         return importlib.import_module(name)
 
 

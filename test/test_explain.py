@@ -1,6 +1,7 @@
 """Layers, class activation maps against full autograd, and patches, on real networks."""
 
 from cnn_perception import architectures, photographs
+from cnn_perception.architectures.efficientnet import BatchNormReLU6
 from cnn_perception.backends.tapping import tap
 from cnn_perception.classifier import Classifier
 from cnn_perception.explain import (
@@ -219,6 +220,7 @@ class Tail(nn.Module):
 
 @pytest.mark.parametrize(('part', 'known'), [
     (nn.ReLU(), True), (nn.LeakyReLU(), True), (ReLU(), False), (nn.Mish(), False),
+    (BatchNormReLU6(8), True),
     (BatchNormAct2d(8, act_layer=nn.ReLU), True), (BatchNormAct2d(8, act_layer=nn.Mish), False),
     (BatchNormAct2d(8, act_layer=timm.layers.activations.GELU), True)], ids=str)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
@@ -246,8 +248,8 @@ def test_activations_that_are_known_and_that_are_not(part, known, dtype):
 def test_every_derivative_has_its_test():
     [tested] = test_derivatives_equal_autograd.pytestmark
     kinds = {type(part).__name__ for part in tested.args[1]}
-    # Like those of 1d; the last one is the whole of a head above.
-    assert {*DERIVATIVES} - kinds == {'BatchNorm2d', 'BatchNormAct2d'}
+    # Like those of 1d; the last two are the whole of a head above.
+    assert {*DERIVATIVES} - kinds == {'BatchNorm2d', 'BatchNormAct2d', 'BatchNormReLU6'}
 
 
 @pytest.mark.parametrize('small', [0, 1000])

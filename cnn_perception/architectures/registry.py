@@ -21,7 +21,7 @@ from .errors import ArchitectureError, did_you_mean, shown
 from .variation import Variation
 
 __all__ = ['create', 'input_shape', 'names', 'out_of_place', 'register', 'short_name', 'source',
-           'stated_input_shape', 'timm_network']
+           'stated_input_shape']
 
 TIMM = 'timm/'
 _SUFFIXES = ('.yaml', '.yml')
@@ -34,14 +34,13 @@ class _Entry:
     build: Builder
     input_shape: tuple[int, int, int]
     classes: int
-    source: str
 
 
 _OWN: dict[str, _Entry] = {}
 
 
-def register(name: str, input_shape: tuple[int, int, int], classes: int,
-             source: str = 'own') -> Callable[[Builder], Builder]:
+def register(name: str, input_shape: tuple[int, int, int], classes: int
+             ) -> Callable[[Builder], Builder]:
     """
     Enter a function (classes, variation) -> module into the registry, as a decorator.
 
@@ -52,7 +51,7 @@ def register(name: str, input_shape: tuple[int, int, int], classes: int,
         if name in _OWN or name in _torchvision_names():
             raise ArchitectureError(f'the architecture {name} is registered already: give the '
                                     'new one another name')
-        _OWN[name] = _Entry(build, input_shape, classes, source)
+        _OWN[name] = _Entry(build, input_shape, classes)
         return build
     return enter
 
@@ -79,7 +78,7 @@ def source(name: str) -> str:
     if name.lower().endswith(_SUFFIXES):
         return 'yaml'
     if name in _OWN:
-        return _OWN[name].source
+        return 'own'
     if name in _torchvision_names():
         return 'torchvision'
     if name.startswith(TIMM):
@@ -128,7 +127,7 @@ def create(name: str, *, num_classes: int | None = None,
         raise ArchitectureError(f'{name} comes from {kind} as it is: options apply to the lecture '
                                 'networks and to YAML networks')
     elif kind == 'timm':
-        module = timm_network(name[len(TIMM):], num_classes)
+        module = _timm_network(name[len(TIMM):], num_classes)
     else:
         module = _torchvision_network(name, num_classes)
     return out_of_place(module)
@@ -180,15 +179,6 @@ def stated_input_shape(module: nn.Module) -> Any:
     return shape
 
 
-def timm_network(name: str, classes: int | None) -> nn.Module:
-    """Build timm's network of this name, untrained; classes None is its own number."""
-    options = {} if classes is None else {'num_classes': classes}
-    try:
-        return _timm().create_model(name, pretrained=False, **options)
-    except (RuntimeError, TypeError, ValueError) as error:
-        raise ArchitectureError(f'timm could not build {name}: {error}') from error
-
-
 def _torchvision_names() -> list[str]:
     # Only what lies in torchvision.models itself classifies images; detection, segmentation,
     # video, optical flow and quantised networks lie in modules below it.
@@ -203,6 +193,14 @@ def _torchvision_network(name: str, classes: int | None) -> nn.Module:
         # Its truncated-normal initialisation takes seconds and its own weights never saw it.
         options.update(init_weights=False)
     return torchvision.models.get_model(name, weights=None, **options)
+
+
+def _timm_network(name: str, classes: int | None) -> nn.Module:
+    options = {} if classes is None else {'num_classes': classes}
+    try:
+        return _timm().create_model(name, pretrained=False, **options)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ArchitectureError(f'timm could not build {name}: {error}') from error
 
 
 def _timm() -> ModuleType:

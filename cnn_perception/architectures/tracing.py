@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import math
 from typing import Any
 
+from cnn_perception.later import load, META
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -154,6 +155,7 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Call:
     The tree of calls accounts for every parameter once. Raises ArchitectureError where the
     network does not take such an input, with the layer that refused it.
     """
+    load(META)
     observer = _Observer(module)
     image = torch.empty((1, *input_shape), device='meta')
     observer.fields[image] = MapField()

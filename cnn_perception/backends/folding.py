@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import sys
 
+from cnn_perception.architectures.efficientnet import BatchNormReLU6, SamePadConv2d
 from cnn_perception.backends.tapping import TappedNetwork
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -43,8 +44,7 @@ def folded(module: nn.Module) -> fx.GraphModule | None:
             node.replace_all_uses_with(source)
             network.graph.erase_node(node)
         else:
-            network.set_submodule(str(node.target), nn.Sequential(
-                norm.get_submodule('drop'), norm.get_submodule('act')))
+            network.set_submodule(str(node.target), nn.Sequential(*norm.children()))
         count += 1
     if not count:
         return None
@@ -76,13 +76,14 @@ def foldable() -> tuple[type[nn.Module], ...]:
     """
     List the kinds of convolutions and normalisations that are nothing but that.
 
-    Of timm's, convolutions that pad their input first, and normalisations with an activation
-    behind them; others compute their weights from something else.
+    Also convolutions that pad their input first, and normalisations with activations behind them,
+    as their only parts; others compute their weights from something else.
     """
+    own = (nn.Conv2d, nn.BatchNorm2d, SamePadConv2d, BatchNormReLU6)
     if 'timm' not in sys.modules:
-        return (nn.Conv2d, nn.BatchNorm2d)  # nobody has made a network of it
+        return own  # nobody has made a network of it
     try:
         from timm.layers import BatchNormAct2d, Conv2dSame
     except ImportError:  # of another version
-        return (nn.Conv2d, nn.BatchNorm2d)
-    return (nn.Conv2d, nn.BatchNorm2d, Conv2dSame, BatchNormAct2d)
+        return own
+    return (*own, Conv2dSame, BatchNormAct2d)

@@ -133,7 +133,7 @@ def is_cut(network: fx.GraphModule, node: fx.Node) -> bool:
     if node.op == 'call_module':
         layer = network.get_submodule(str(node.target))
         if type(layer) is nn.Sequential:
-            # What folding leaves of timm's normalisations: nothing, and the activation.
+            # What folding leaves of a normalisation with an activation, timm's say.
             parts = [part for part in layer if type(part) is not nn.Identity]
             return len(parts) == 1 and type(parts[0]) is nn.ReLU
         return type(layer) is nn.ReLU

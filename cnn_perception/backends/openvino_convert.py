@@ -42,6 +42,8 @@ def convert(module: nn.Module, shape: tuple[int, ...]) -> Any:
         # megabytes each, for as long as the process lives.
         graph, _ = torch._C._create_graph_by_tracing(
             flat, (torch.zeros(shape),), lambda value: '', True, False, None, ['batch'])
+    # Three of four nodes are numbers that others hold as well; each takes as long as an operation.
+    torch._C._jit_pass_constant_pooling(graph)  # type: ignore[attr-defined]
     frontend = FrontEndManager().load_by_framework('pytorch')
     # The frontend reads through the decoder without keeping it alive.
     decoder = TorchScriptPythonDecoder(None, graph_element=graph, alias_db=graph.alias_db())

@@ -14,6 +14,7 @@ import difflib
 import sys
 import threading
 
+from cnn_perception.architectures.efficientnet import SamePadConv2d
 from cnn_perception.quick_imports import import_quickly
 import torch
 from torch import fx, nn
@@ -128,18 +129,19 @@ def tap(module: nn.Module, taps: Sequence[str]) -> fx.GraphModule:
 
 
 def tracing_options() -> dict[str, list | tuple]:
-    """Modules and functions of timm that decide on sizes and so must not be traced into."""
+    """Modules and functions, timm's too, that decide on sizes and so must not be traced into."""
+    own: dict[str, list | tuple] = {'leaf_modules': default_leaves()}
     if 'timm' not in sys.modules:
-        return {}  # nobody has made a network of it
+        return own  # nobody has made a network of it
     try:
         from timm.models._features_fx import get_notrace_functions, get_notrace_modules
     except ImportError:  # of another version
-        return {}
+        return own
     functions = tuple(function for function in get_notrace_functions() if callable(function))
     return {'leaf_modules': [*default_leaves(), *get_notrace_modules()],
             'autowrap_functions': functions}
 
 
 def default_leaves() -> list[type[nn.Module]]:
-    """Normalisation layers of torch that torchvision too keeps whole."""
-    return [torch.nn.modules.batchnorm.BatchNorm2d]
+    """Normalisation layers that torchvision too keeps whole, and padding by size."""
+    return [torch.nn.modules.batchnorm.BatchNorm2d, SamePadConv2d]

@@ -21,7 +21,7 @@ __all__ = ['DERIVATIVES', 'derivative', 'is_known']
 
 
 def batch_norm(part: Any, given: torch.Tensor) -> torch.Tensor:
-    """Batch normalisation in evaluation mode, with timm's activation in the same module if any."""
+    """Batch normalisation in evaluation mode, with an activation in the same module if any."""
     scale = torch.rsqrt(part.running_var + part.eps)
     if part.weight is not None:
         scale = scale * part.weight
@@ -53,11 +53,12 @@ FOR_ARRAYS: dict[str, Callable[[Any], Any]] = {
     'Identity': lambda given: given == given,
     'ReLU': lambda given: ~(given <= 0),
     'ReLU6': lambda given: (given > 0) & (given < 6)}
-SOURCES = ('torch.nn.', 'timm.')
-# By name, because timm, which has the last two in one module, may not be installed.
+SOURCES = ('torch.nn.', 'timm.', 'cnn_perception.architectures.')
+# By name, because timm, which too has the last two in one module, may not be installed.
 DERIVATIVES: dict[str, Callable[[Any, torch.Tensor], torch.Tensor]] = {
     **dict.fromkeys(FOR_ARRAYS, lambda part, given: FOR_ARRAYS[type(part).__name__](given)),
-    'BatchNorm1d': batch_norm, 'BatchNorm2d': batch_norm, 'BatchNormAct2d': batch_norm,
+    **dict.fromkeys(('BatchNorm1d', 'BatchNorm2d', 'BatchNormAct2d', 'BatchNormReLU6'),
+                    batch_norm),
     'ELU': lambda part, given: torch.where(
         given > 0, torch.ones_like(given), part.alpha * torch.exp(given)),
     'GELU': gelu,

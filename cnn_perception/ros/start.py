@@ -1,21 +1,28 @@
 """
 Where the processes of the nodes begin: an interrupt ends them at once, until they can notice it.
 
-Importing torch takes a second, in which it catches whatever is raised: a Ctrl-C then was lost, or
+Importing torch takes seconds, in which it catches whatever is raised: a Ctrl-C then was lost, or
 left half a library behind. It makes 400 000 objects that stay. Looking through them for garbage
 takes a tenth of the start, and each time later a quarter of a second in which nothing is answered.
+What a node hardly needs of torch is put off; a torch that cannot be imported so is imported whole.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
+import os
 import signal
 import sys
+from types import ModuleType
 
 from cnn_perception.collector import without_collector
+from cnn_perception.later import put_off
 
 __all__ = ['classifier', 'image_source', 'main']
+
+WHOLE = 'CNN_PERCEPTION_IMPORT_WHOLE'
+"""An environment variable: set, nothing is put off."""
 
 
 def classifier() -> int:
@@ -32,10 +39,24 @@ def start(module: str) -> int:
     """Import a node's module, to whose `main` interrupts are left from then on."""
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     with without_collector():
-        node = importlib.import_module(module)
+        node = imported(module)
         gc.freeze()
     signal.signal(signal.SIGINT, before)
     return node.main()
+
+
+def imported(module: str) -> ModuleType:
+    """Import a module and all that it needs, where that fails once more in a fresh process."""
+    if WHOLE in os.environ:
+        return importlib.import_module(module)
+    put_off()
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # whatever another version of torch makes of what is put off
+        print(f'imported once more, whole, after {type(error).__name__}: {error}',
+              file=sys.stderr, flush=True)
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]],
+                  {**os.environ, WHOLE: '1'})
 
 
 def main() -> int:

@@ -51,7 +51,7 @@ def test_timm_is_listed_only_when_asked_for() -> None:
 
 
 @pytest.mark.parametrize('name, expected', [
-    ('lenet5', 'own'), ('efficientnet_lite0', 'timm'), ('resnet18', 'torchvision'),
+    ('lenet5', 'own'), ('efficientnet_lite0', 'own'), ('resnet18', 'torchvision'),
     ('timm/resnet18', 'timm'), ('any/where.yaml', 'yaml'), ('NET.YML', 'yaml')])
 def test_source(name: str, expected: str) -> None:
     assert source(name) == expected
