@@ -40,7 +40,9 @@ class NetworkLayers:
         else:
             self.module = network
             self.input_shape = input_shape or own_input_shape(network)
-        traced = TappedNetwork(self.module)
+        # An engine that runs the network in other numbers has a module of its own.
+        traced = (self.backend.traced() if self.backend and self.backend.module is self.module
+                  else TappedNetwork(self.module))
         self.names = traced.layer_names
         self.graph_module = traced.derive(self.names)
         output = next(node for node in self.graph_module.graph.nodes if node.op == 'output')
