@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 __all__ = ['find_class', 'imagenet_names', 'load_labels', 'make_unique', 'numbered']
+
+SUFFIXES = ('.txt', '.json', '.yaml', '.yml')
 
 
 def imagenet_names() -> tuple[str, ...]:
@@ -43,7 +46,8 @@ def load_labels(path: str | Path, count: int) -> tuple[str, ...]:
     """
     Read class names from a file, one for each of the network's `count` outputs.
 
-    `.txt`: one name a line, in order. `.json`, `.yaml`: a list, or a mapping from index to name.
+    `.txt`: one name a line, in order. `.json`, `.yaml`: a list, or a mapping from index to name,
+    or from name to index, as torchvision's `class_to_idx` is.
     Raises ValueError where the file does not name exactly `count` classes.
     """
     path = Path(path).expanduser()
@@ -75,14 +79,25 @@ def find_class(wanted: str, names: Sequence[str]) -> int:
 
 def parse(path: Path) -> list[str]:
     """Return the names that a label file holds, in index order."""
+    kind = path.suffix.lower()
+    if kind not in SUFFIXES:
+        raise ValueError(f"labels: '{path}' ends in '{path.suffix}', expected one of "
+                         + ', '.join(SUFFIXES))
     text = path.read_text(encoding='utf-8-sig')
-    if path.suffix not in ('.json', '.yaml', '.yml'):
+    if kind == '.txt':
         content: object = text.rstrip().splitlines()
+    elif kind == '.json':
+        # Of two names of one index the first would be forgotten.
+        content = json.loads(text, object_pairs_hook=lambda pairs: with_each(pairs, path))
     else:
-        content = json.loads(text) if path.suffix == '.json' else yaml.safe_load(text)
+        content = yaml.safe_load(text)
     if isinstance(content, dict):
+        swapped = (all(type(index) is int for index in content.values())
+                   and not all(str(name).isdecimal() for name in content))
+        if swapped:
+            content = with_each([(index, name) for name, index in content.items()], path)
         try:
-            by_index = {int(index): name for index, name in content.items()}
+            by_index = with_each([(int(index), name) for index, name in content.items()], path)
         except (TypeError, ValueError) as error:
             raise ValueError(f"labels: keys of '{path}' must be class indices: {error}") from error
         if sorted(by_index) != list(range(len(by_index))):
@@ -92,6 +107,15 @@ def parse(path: Path) -> list[str]:
         raise ValueError(f"labels: '{path}' holds a {type(content).__name__}, expected a list of "
                          'names or a mapping from index to name')
     return [checked(index, name, path) for index, name in enumerate(content)]
+
+
+def with_each(pairs: Sequence[tuple[Any, Any]], path: Path) -> dict[Any, Any]:
+    """Return pairs as a mapping; ValueError where a key is there twice."""
+    counts = Counter(key for key, _ in pairs)
+    twice = [key for key, count in counts.items() if count > 1]
+    if twice:
+        raise ValueError(f"labels: '{path}' has '{twice[0]}' twice")
+    return dict(pairs)
 
 
 def checked(index: int, name: object, path: Path) -> str:

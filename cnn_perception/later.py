@@ -2,7 +2,8 @@
 Modules whose code runs when something of them is asked for, and not when they are imported.
 
 An import of torch runs all of torch. Exporting networks, and what every operation does on the
-meta device, take more than a quarter of it, and a network that answers needs neither.
+meta device, take more than a quarter of it, and a network that answers needs neither. Whoever
+runs operations on the meta device has to `load(META)` before.
 """
 
 from __future__ import annotations
@@ -23,15 +24,30 @@ PUT_OFF = (META, 'torch.export')
 NEEDS_META = 'torch._dynamo'
 
 
+class Inside(threading.local):
+    """How many modules that come after another one this thread is importing."""
+
+    count = 0
+
+
+INSIDE = Inside()
+
+
 class Later(ModuleType):
     """A module whose code has not run yet; it becomes a module as any other when it is asked."""
 
     def __getattr__(self, name: str) -> Any:
         """Run the code, and look again."""
-        load(self.__name__)
+        # One that imports a part of it may be what another thread, which runs it, waits for.
+        load(self.__name__, wait=not INSIDE.count)
         if type(self) is Later:  # its own code is running
             raise AttributeError(f'module {self.__name__} has no {name} yet')
         return getattr(self, name)
+
+    def __dir__(self) -> list[str]:
+        """Run the code, and list what there is."""
+        load(self.__name__)
+        return sorted(vars(self))
 
 
 class Postponed(Loader):
@@ -49,24 +65,44 @@ class Postponed(Loader):
         module.__class__ = Later
 
 
-class Present(Loader):
-    """Gives a module that is there already."""
+class After(Loader):
+    """
+    Loads a module after what it needs has run, unless that has imported it.
 
-    def __init__(self, module: ModuleType) -> None:
-        """Take it."""
-        self.module, self.spec = module, module.__spec__
+    Finders are asked with all imports of other threads held up, loaders are not.
+    """
 
-    def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Return it."""
-        return self.module
+    def __init__(self, real: Loader, needed: str) -> None:
+        """Take the loader that the module would have had, and the module that runs before it."""
+        self.real, self.needed = real, needed
+        self.spec: ModuleSpec | None = None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        """Return the module that is there already, else what the loader makes."""
+        # Not waited for: who runs it may wait for an import of this thread.
+        load(self.needed, wait=False)
+        module = sys.modules.get(spec.name)
+        if module is None:
+            return self.real.create_module(spec)
+        self.spec = module.__spec__
+        return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Run nothing again."""
-        module.__spec__ = self.spec
+        """Run the code, where it has not."""
+        if self.spec is not None:
+            module.__spec__ = self.spec
+            return
+        spec: Any = module.__spec__
+        spec.loader = module.__loader__ = self.real
+        INSIDE.count += 1
+        try:
+            self.real.exec_module(module)
+        finally:
+            INSIDE.count -= 1
 
 
 class Finder(MetaPathFinder):
-    """Finds the modules that are put off, and has one run before what lies in it."""
+    """Finds the modules that are put off, and what has to come after one of them."""
 
     def __init__(self, names: Sequence[str]) -> None:
         """Take their names."""
@@ -75,19 +111,13 @@ class Finder(MetaPathFinder):
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: Any = None
                   ) -> ModuleSpec | None:
         """Return how to import a module; None leaves it to the other finders."""
-        if fullname == NEEDS_META:
-            load(META)
         parent = fullname.rpartition('.')[0]
-        if parent in self.names and is_put_off(parent):
-            load(parent)
-            # Which has imported most of what lies in it: a second copy would be another module.
-            # What stands there when a finder returns would be run again, so it does not.
-            if module := sys.modules.pop(fullname, None):
-                return ModuleSpec(fullname, Present(module))
-        spec = PathFinder.find_spec(fullname, path) if fullname in self.names else None
+        needed = META if fullname == NEEDS_META else parent if parent in self.names else ''
+        new = fullname in self.names and fullname not in sys.modules
+        spec = PathFinder.find_spec(fullname, path) if new or is_put_off(needed) else None
         if spec is None or spec.loader is None:
             return None
-        spec.loader = Postponed(spec.loader)
+        spec.loader = Postponed(spec.loader) if new else After(spec.loader, needed)
         return spec
 
 
@@ -101,14 +131,20 @@ def is_put_off(name: str) -> bool:
     return isinstance(sys.modules.get(name), Later)
 
 
-def load(name: str) -> None:
-    """Run the code of a module that was put off; nothing where it was not, or has run."""
+def load(name: str, wait: bool = True) -> None:
+    """
+    Run the code of a module that was put off; nothing where it was not, or has run.
+
+    wait: for another thread that is running it; else that is left to it.
+    """
     module = sys.modules.get(name)
     if not isinstance(module, Later):
         return
     spec: Any = module.__spec__
     postponed: Postponed = spec.loader
-    with postponed.lock:
+    if not postponed.lock.acquire(wait):
+        return
+    try:
         if postponed.runs or not is_put_off(name):
             return
         postponed.runs = True
@@ -118,3 +154,5 @@ def load(name: str) -> None:
             module.__class__ = ModuleType  # type: ignore[assignment]
         finally:
             postponed.runs = False
+    finally:
+        postponed.lock.release()

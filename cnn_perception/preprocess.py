@@ -15,6 +15,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 # Pixels that a picture is resized to at most; one of 16:9 becomes some hundred thousand.
 MOST_PIXELS = 2 ** 26
+# Of a side of what a network is given; twice of what the largest published ones take, squared.
+MOST_INPUT = 4096
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,12 @@ def override(preprocessing: Preprocessing, *, input_size: Sequence[int] = (),
     """
     Replace what a user's own weights need otherwise; empty values keep what is there.
 
-    input_size: (height, width) of the crop; the resize keeps its proportion to the crop.
+    input_size: (height, width) of the crop; the resize keeps its proportion to the crop. Raises
+    ValueError for what is not meant for values in [0, 1].
     """
+    if any(not 0.0 <= value <= 1.0 for value in mean) or any(value > 2.0 for value in std):
+        raise ValueError(f'mean is {list(mean)} and std {list(std)}, expected those of pictures '
+                         'with values from 0 to 1: divide both by 255')
     if mean or std:
         preprocessing = replace(preprocessing, mean=tuple(mean) or preprocessing.mean,
                                 std=tuple(std) or preprocessing.std)
@@ -118,6 +124,9 @@ def override(preprocessing: Preprocessing, *, input_size: Sequence[int] = (),
         return preprocessing
     if len(input_size) != 2:
         raise ValueError(f'input_size is {list(input_size)}, expected [height, width]')
+    if not all(1 <= side <= MOST_INPUT for side in input_size):
+        raise ValueError(f'input_size is {list(input_size)}, expected sides from 1 to '
+                         f'{MOST_INPUT} pixels')
     height, width = (int(size) for size in input_size)
     old = preprocessing.crop
     if isinstance(preprocessing.resize, int):

@@ -21,7 +21,7 @@ from cnn_perception.collector import without_collector
 from cnn_perception.later import is_put_off
 import torch
 
-__all__ = ['import_quickly', 'torchvision']
+__all__ = ['import_quickly', 'torchvision', 'without_compiler_for_meta']
 
 COMPILER = 'torch._dynamo'
 ASKED = f'{COMPILER}.utils'
@@ -44,6 +44,54 @@ class Later(ModuleType):
         if sys.modules.get(ASKED) is self:
             del sys.modules[ASKED]
         return getattr(importlib.import_module(ASKED), name)
+
+
+class Undisturbed(ModuleType):
+    """Stands for the compiler where it is only told what to leave alone; else loads it."""
+
+    @staticmethod
+    def disable(fn: Callable, *arguments: Any, **options: Any) -> Callable:
+        """Tell the compiler, as soon as there is one."""
+        def run(*given: Any, **named: Any) -> Any:
+            compiler = sys.modules.get(COMPILER)
+            if compiler is None or isinstance(compiler, Undisturbed):
+                return fn(*given, **named)
+            return compiler.disable(fn, *arguments, **options)(*given, **named)
+        return run
+
+    def __getattr__(self, name: str) -> Any:
+        """Load the real module for what only that has."""
+        if name.startswith('__'):
+            raise AttributeError(name)
+        self.leave()
+        return getattr(importlib.import_module(COMPILER), name)
+
+    def leave(self) -> None:
+        """Make room for the real module."""
+        if sys.modules.get(COMPILER) is self:
+            del sys.modules[COMPILER]
+        if vars(torch).get('_dynamo') is self:
+            del torch._dynamo
+
+
+@contextlib.contextmanager
+def without_compiler_for_meta() -> Iterator[None]:
+    """
+    Keep the compiler from being loaded by operations on the meta device.
+
+    Each of them tells it to leave it alone, and for that loads it: seconds, in which a node that
+    is asked for its layers does little else.
+    """
+    if COMPILER in sys.modules:
+        yield
+        return
+    undisturbed = Undisturbed(COMPILER)
+    sys.modules[COMPILER] = undisturbed
+    setattr(torch, '_dynamo', undisturbed)  # noqa: B010 - of another type
+    try:
+        yield
+    finally:
+        undisturbed.leave()
 
 
 def disabled_later(fn: Any = None, *arguments: Any, **options: Any) -> Any:

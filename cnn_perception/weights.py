@@ -185,4 +185,7 @@ def count_outputs(module: nn.Module, preprocessing: preprocess.Preprocessing) ->
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         raise ValueError('the network does not answer with (N, classes) logits; only '
                          'classification networks can be used')
+    if logits.shape[1] < 2:
+        raise ValueError('the network has one output, which a softmax turns into 1 whatever it '
+                         'sees: train it with two, one for each answer')
     return int(logits.shape[1])

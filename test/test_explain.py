@@ -157,6 +157,21 @@ def test_the_network_gives_the_map_itself_where_that_is_cheaper(name, alone):
         cam.taps_for(len(classifier.labels))
 
 
+@pytest.mark.parametrize('count', [1, 2])
+def test_before_a_normalisation_in_the_layout_of_the_network(lite0, count):
+    layer = 'conv_head'
+    cam = GradCam(lite0, layer)
+    frames = [photographs.photograph(name) for name in ('cat', 'coffee')][:count]
+    batch = Preprocessor(lite0.network.preprocessing, torch.device('cpu'))(frames)
+    classes = [prediction.top(1)[0].index for prediction in lite0.predict(frames)]
+    expected = autograd_map(lite0.network.module, layer, batch, classes)
+    values = tapped(lite0.network.module, cam, batch)[layer].contiguous(
+        memory_format=torch.channels_last).numpy()
+    for value, index, heat in zip(values, classes, expected):
+        assert heat.max() == 1
+        np.testing.assert_allclose(cam.map(value, index), heat, atol=1e-4)
+
+
 def test_no_layer_is_replaced_by_an_output(lite0):
     with pytest.raises(ValueError, match="'bn2' is a layer"):
         lite0.backend.add_output('bn2', nn.Module())

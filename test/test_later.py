@@ -24,7 +24,54 @@ import numpy as np
 import torch
 assert later.is_put_off(later.META) and later.is_put_off('torch.export')
 """
+THREADS = """
+import threading
+errors = []
+def begin(*actions):
+    def run(action):
+        try:
+            action()
+        except Exception as error:
+            errors.append(repr(error))
+    threads = [threading.Thread(target=run, args=(action,)) for action in actions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors, errors
+def importing(name):
+    return lambda: __import__(name)
+"""
 CASES = {
+    'threads that load and import do not wait for each other': THREADS + """
+begin(lambda: later.load(later.META), importing('torch._dynamo'))
+assert not later.is_put_off(later.META)
+""",
+    'threads that import what both need do not wait for each other': THREADS + """
+begin(importing('torch._decomp'), importing('torch._dynamo'))
+""",
+    'threads that ask at once get the same': THREADS + """
+found = []
+begin(*[lambda: found.append(torch.export.Dim)] * 4)
+assert len(found) == 4 and {*found} == {torch.export.Dim}
+""",
+    'one that imports a part while another runs the whole is not waited for': THREADS + """
+def part():
+    try:
+        import torch.export.dynamic_shapes
+    except ImportError:
+        pass  # half there, as in any circle of imports of two threads
+begin(lambda: torch.export.Dim, part)
+assert torch.export.Dim is torch.export.dynamic_shapes.Dim
+""",
+    'who only looks runs nothing and makes no second one': """
+from importlib.util import find_spec
+assert find_spec('torch._dynamo') and later.is_put_off(later.META)
+assert find_spec('torch.export.dynamic_shapes')
+import torch.export.dynamic_shapes as inside
+assert inside is torch.export.dynamic_shapes and inside.Dim is torch.export.Dim
+assert 'Dim' in dir(torch.export)
+""",
     'a network answers and is explained without': """
 from cnn_perception.classifier import Classifier
 from cnn_perception.explain import GradCam

@@ -121,6 +121,13 @@ def test_overrides():
     assert override(base, mean=(0.1,) * 3).std == base.std
     with pytest.raises(ValueError, match=r'expected \[height, width\]'):
         override(base, input_size=(1, 2, 3))
+    for size in ((0, 128), (-1, 128), (128, 5000)):
+        with pytest.raises(ValueError, match=r'input_size is .*, expected sides from 1 to 4096'):
+            override(base, input_size=size)
+    assert override(base, mean=(0.0,) * 3, std=(1 / 255.0,) * 3).mean == (0.0,) * 3
+    for mean, std in (((123.7,) * 3, (58.4,) * 3), ((-0.5,) * 3, (0.5,) * 3), ((), (57.1,) * 3)):
+        with pytest.raises(ValueError, match='divide both by 255'):
+            override(base, mean=mean, std=std)
 
 
 @pytest.mark.parametrize(('fields', 'message'), [

@@ -27,6 +27,27 @@ for name in ('resnet18', 'efficientnet_lite0'):
     GradCam(classifier)
 assert 'timm' not in sys.modules
 """,
+    'layers are described without the compiler, which works afterwards': """
+import torch
+from cnn_perception.architectures.layer_table import describe
+module = Classifier('resnet18', 'none', 'cpu').network.module
+assert describe(module, (3, 224, 224)).parameters == 11689512
+assert 'torch._dynamo' not in sys.modules and '_dynamo' not in vars(torch)
+with torch.device('meta'):
+    describe('vgg11')
+assert torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1)).tolist() == [2.0]
+assert describe(module, (3, 64, 64)).parameters == 11689512
+""",
+    'the compiler is loaded by who asks for more, and is told later what to leave alone': """
+import torch
+from cnn_perception.quick_imports import Undisturbed, without_compiler_for_meta
+with without_compiler_for_meta():
+    apart = torch._dynamo.disable(lambda x: 2 * x, recursive=True)
+    assert isinstance(sys.modules['torch._dynamo'], Undisturbed) and apart(3) == 6
+    assert callable(torch._dynamo.explain)
+    assert not isinstance(sys.modules['torch._dynamo'], Undisturbed)
+assert not isinstance(torch._dynamo, Undisturbed) and apart(3) == 6
+""",
     'what is imported is not looked through for garbage': """
 import gc, types
 from cnn_perception import quick_imports

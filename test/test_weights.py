@@ -9,11 +9,13 @@ from cnn_perception import architectures, checkpoints, devices
 from cnn_perception.classifier import Classifier
 from cnn_perception.devices import resolve_device
 from cnn_perception.labels import imagenet_names, load_labels, make_unique
-from cnn_perception.weights import load_network
+from cnn_perception.preprocess import plain
+from cnn_perception.weights import count_outputs, load_network
 import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from torch import nn
 
 SMALL = 'squeezenet1_1'
 
@@ -157,6 +159,11 @@ def test_lecture_networks_take_none_or_a_file():
         load_network('lenet5', 'default')
 
 
+def test_one_output_is_no_classification():
+    with pytest.raises(ValueError, match='has one output'):
+        count_outputs(nn.Sequential(nn.Flatten(), nn.Linear(12, 1)), plain((3, 2, 2)))
+
+
 def test_imagenet_names_are_unique_and_in_order():
     names = imagenet_names()
     assert len(names) == len(set(names)) == 1000
@@ -172,7 +179,9 @@ def test_names_used_twice_get_their_index():
 
 @pytest.mark.parametrize(('name', 'text'), [
     ('names.txt', 'a\nb\nc\n\n'), ('names.json', json.dumps(['a', 'b', 'c'])),
-    ('names.yaml', '0: a\n2: c\n1: b\n'),
+    ('names.yaml', '0: a\n2: c\n1: b\n'), ('NAMES.JSON', '["a", "b", "c"]'),
+    # As torchvision's folders of pictures have them.
+    ('names.json', '{"c": 2, "a": 0, "b": 1}'), ('names.yml', 'b: 1\na: 0\nc: 2\n'),
     ('names.txt', '\ufeffa\nb \nc'), ('names.json', json.dumps({'0': 'a', '1': 'b', '2': 'c'}))])
 def test_label_files(tmp_path, name, text):
     (tmp_path / name).write_text(text)
@@ -185,7 +194,11 @@ def test_label_files(tmp_path, name, text):
     ('n.txt', 'a\n\nc\n', "class 1 of '.*' has no name"),
     ('n.json', '{"0": ["n01", "a"], "1": "b", "2": "c"}', r"class 0 of .* is \['n01', 'a'\]"),
     ('n.yaml', '[a, b, no]', 'class 2 of .* is False, .* in quotes'),
-    ('n.yaml', 'a: b', 'must be class indices'), ('n.yaml', '7', 'expected a list')])
+    ('n.yaml', 'a: b', 'must be class indices'), ('n.yaml', '7', 'expected a list'),
+    ('n.csv', '0,a\n1,b\n2,c\n', r"ends in '\.csv', expected one of \.txt, "),
+    ('n.json', '{"0": "a", "1": "b", "1": "x", "2": "c"}', "has '1' twice"),
+    ('n.json', '{"0": "a", "1": "b", "01": "x", "2": "c"}', "has '1' twice"),
+    ('n.json', '{"a": 0, "b": 1, "x": 1, "c": 2}', "has '1' twice")])
 def test_wrong_label_files(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):

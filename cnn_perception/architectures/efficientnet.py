@@ -10,6 +10,7 @@ weight files for that load.
 from __future__ import annotations
 
 from collections import OrderedDict
+import math
 from typing import NamedTuple
 
 import torch
@@ -141,6 +142,21 @@ class EfficientNetLite0(nn.Module):
         self.global_pool = nn.Sequential(OrderedDict(
             pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(1)))
         self.classifier = nn.Linear(_HEAD, classes)
+        self.initialise()
+
+    def initialise(self) -> None:
+        """
+        Set random values as the authors' code does, by the number of outputs.
+
+        With torch's own, by the number of inputs, signals of depthwise networks die out.
+        """
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d):
+                reached = math.prod(part.kernel_size) * part.out_channels // part.groups
+                nn.init.normal_(part.weight, 0.0, math.sqrt(2.0 / reached))
+        bound = 1.0 / math.sqrt(self.classifier.out_features)
+        nn.init.uniform_(self.classifier.weight, -bound, bound)
+        nn.init.zeros_(self.classifier.bias)
 
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
         """Return the scores of pictures, normalised with mean and deviation of 0.5."""

@@ -14,6 +14,7 @@ import math
 from typing import Any
 
 from cnn_perception.later import load, META
+from cnn_perception.quick_imports import without_compiler_for_meta
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -76,6 +77,11 @@ class _Observer(TorchDispatchMode):
         self.fields = WeakIdKeyDictionary()
         self.used: set[int] = set()
         self.pad: tuple[Call | None, Sequence[int]] = (None, ())
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Only a compiler would have to, and telling it so loads it: seconds, for a tenth of one.
+        return False
 
     def __torch_dispatch__(self, kind: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -167,6 +173,7 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Call:
                 stack.callback(part.register_forward_pre_hook(observer.enter).remove)
                 stack.callback(part.register_forward_hook(observer.leave).remove)
         stack.enter_context(torch.no_grad())
+        stack.enter_context(without_compiler_for_meta())
         try:
             with observer:
                 module(image)

@@ -221,7 +221,9 @@ class GradCam:
 
     def _tensor(self, values: Values, *, copy: bool = False) -> torch.Tensor:
         tensor = as_tensor(values) if isinstance(values, np.ndarray) else values.detach()
-        return tensor.to(self._device, self._kind, copy=copy)
+        tensor = tensor.to(self._device, self._kind)
+        # NumPy gives a batch of one no stride, of which torch's batch normalisation made zeros.
+        return tensor.clone(memory_format=torch.contiguous_format) if copy else tensor
 
 
 @contextlib.contextmanager

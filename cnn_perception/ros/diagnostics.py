@@ -35,8 +35,8 @@ class CameraStatistics:
 
     received: arrived. classified: answered. dropped: replaced by a newer one while the network
     was busy. lost: published, but never arrived. rejected: not a usable image. failed: the network
-    raised. numbered: the publisher counts its images, without which the third and fourth are not
-    known. Safe across threads.
+    raised. numbered: the publisher counts its images, alone: and is the only one, without which
+    the third and fourth are not known. Safe across threads.
     """
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
@@ -44,6 +44,7 @@ class CameraStatistics:
     in_node: deque = field(default_factory=lambda: deque(maxlen=WINDOW))
     inference: deque = field(default_factory=lambda: deque(maxlen=WINDOW))
     numbered: bool = True
+    alone: bool = True
     last_arrival: float = 0.0
     last_problem: str = ''
     last_problem_at: float = 0.0
@@ -93,6 +94,9 @@ class CameraStatistics:
                 **{name.replace('_', ' '): str(count) for name, count in self.counts.items()}}
             if not self.numbered:
                 values.update(dict.fromkeys(NUMBERED, 'not counted by this middleware'))
+            elif not self.alone:
+                values.update(dict.fromkeys(
+                    NUMBERED, 'not counted while several publishers are there'))
             for name, series in (('latency', self.latencies), ('in node', self.in_node),
                                  ('inference', self.inference)):
                 if series:

@@ -206,6 +206,7 @@ class Receiver:
             statistics.count('dropped', replaced)
             statistics.count('lost', missing - replaced)
         statistics.numbered = line.number is not None
+        statistics.alone = line.publishers < 2
         published, waited = info.get('source_timestamp') or 0, False
         if line.number is None:
             # For the first of several that came at once.

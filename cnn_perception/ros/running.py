@@ -179,8 +179,9 @@ def camera_names(cameras: tuple[str, ...]) -> list[str]:
         return names
     for name in names:
         if not is_camera_name(name) or names.count(name) > 1:
+            fault = 'is there twice' if is_camera_name(name) else 'is not'
             raise ValueError(f'cameras are {names}, expected relative names that differ, of '
-                             f"letters, digits and _, such as [front, left]; '{name}' is not")
+                             f"letters, digits and _, such as [front, left]; '{name}' {fault}")
     return names
 
 
@@ -188,15 +189,21 @@ def calibration(folder: str) -> list[np.ndarray]:
     """Read pictures for calibration; ValueError where the folder has none."""
     if not folder:
         return []
-    source = open_source(folder)
     try:
-        return [picture.rgb for picture in islice(source.pictures(), MOST_CALIBRATION)]
-    finally:
-        source.close()
+        source = open_source(folder)
+        try:
+            return [picture.rgb for picture in islice(source.pictures(), MOST_CALIBRATION)]
+        finally:
+            source.close()
+    except ValueError as error:
+        raise ValueError(f'calibration: {error}') from error
 
 
 def preprocessing_overrides(settings: Mapping[str, Any]) -> dict[str, tuple]:
     """Turn the parameters' zeros, which YAML can write, into the empty values that they mean."""
     size, std = settings['input_size'], settings['std']
+    if any(settings['mean']) and not any(std):
+        raise ValueError(f'mean is {list(settings["mean"])} without std: give both, as the '
+                         'network was trained with')
     return {'input_size': size if any(size) else (),
             'mean': settings['mean'] if any(std) else (), 'std': std if any(std) else ()}

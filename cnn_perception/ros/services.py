@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 import json
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from cnn_perception.architectures import short_name
 from cnn_perception.architectures.layer_table import describe
 from cnn_perception.ros.running import Loaded, Running
 from rclpy.node import Node
@@ -34,7 +36,8 @@ def create_questions(node: Node, loaded: Callable[[], Loaded | None],
         if current not in tables:
             network = current.classifier.network
             shape = (network.preprocessing.channels, *network.preprocessing.crop)
-            tables[current] = describe(network.module, shape).to_json()
+            table = describe(network.module, shape)
+            tables[current] = replace(table, network=short_name(network.architecture)).to_json()
         return tables[current]
 
     def layers(current: Loaded) -> str:

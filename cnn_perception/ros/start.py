@@ -53,6 +53,9 @@ def imported(module: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except Exception as error:  # whatever another version of torch makes of what is put off
+        # A program that came through a pipe, or within another one, cannot be begun once more.
+        if not sys.executable or not {*sys.orig_argv[1:]} - {'-'}:
+            raise
         print(f'imported once more, whole, after {type(error).__name__}: {error}',
               file=sys.stderr, flush=True)
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]],

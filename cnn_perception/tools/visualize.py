@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError('which image? Give --image FILE or --image '
                              f'{"|".join(photographs.NAMES)}')
         frame = None if options.list else _image(options.image)
-        classifier = Classifier(options.architecture, options.weights, options.device)
+        classifier = Classifier(
+            options.architecture, options.weights, options.device, label_file=options.label_file,
+            input_size=options.input_size, mean=options.mean, std=options.std)
         layers = NetworkLayers(classifier)
         if frame is None:
             sys.stdout.write(_listed(layers))
@@ -68,6 +70,13 @@ def _parser() -> argparse.ArgumentParser:
                         help="default, a torchvision weights name, a file, or 'none' for random "
                         'values (default: %(default)s)')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
+    own = parser.add_argument_group('weights of your own, as the parameters of the node')
+    own.add_argument('--label-file', default='', metavar='FILE',
+                     help='class names: .txt, .json or .yaml')
+    own.add_argument('--input-size', nargs=2, type=int, default=(), metavar=('HEIGHT', 'WIDTH'))
+    own.add_argument('--mean', nargs='+', type=float, default=(), metavar='VALUE',
+                     help='of each channel, for values from 0 to 1')
+    own.add_argument('--std', nargs='+', type=float, default=(), metavar='VALUE')
     parser.add_argument('--layers', nargs='+', default=['auto'], metavar='LAYER',
                         help="names, wildcards ('layer*.relu') or auto (default: auto)")
     parser.add_argument('--list', action='store_true', help='list the layers with their shapes')

@@ -39,6 +39,18 @@ def test_it_answers_as_timms_does(twins: tuple[nn.Module, nn.Module], size: tupl
     assert torch.equal(ours(batch), expected)
 
 
+def test_untrained_it_still_tells_pictures_apart() -> None:
+    torch.manual_seed(0)
+    network = EfficientNetLite0().eval()
+    with torch.no_grad():
+        scores = network(torch.randn(4, 3, 224, 224))
+    assert scores.std(0).mean() > 0.01
+    theirs = timm.create_model('tf_efficientnet_lite0')
+    for (name, ours), expected in zip(network.named_parameters(), theirs.parameters()):
+        deviation = float(expected.std()) if expected.numel() > 1 else 0.0
+        assert abs(float(ours.std()) - deviation) < 0.2 * deviation + 1e-6, name
+
+
 def test_it_is_prepared_as_timms_is(twins: tuple[nn.Module, nn.Module]) -> None:
     assert from_timm(twins[1]) == WHEEL_PREPROCESSING
 

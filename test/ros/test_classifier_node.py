@@ -113,8 +113,7 @@ def test_describe_answers_with_the_layer_table(watcher):
     response = watcher.call(Trigger, 'classifier/describe', Trigger.Request())
     assert response.success
     table = json.loads(response.message)
-    assert table == json.loads(describe('efficientnet_lite0').to_json()) | {
-        'network': table['network']}
+    assert table == json.loads(describe('efficientnet_lite0').to_json())
 
 
 def test_describe_says_when_there_is_nothing_to_describe(start, namespace, observer):

@@ -81,7 +81,7 @@ def test_every_transition(start, namespace, observer):
     ({'input_size': [4, 4, 4]}, 'expected [height, width]'),
     ({'backend': 'cuda'}, 'it runs on cuda'),
     ({'backend': 'tensorrt'}, 'it runs on cuda'),
-    ({'calibration': '/nowhere'}, "'/nowhere' does not exist"),
+    ({'calibration': '/nowhere'}, "calibration: source '/nowhere' does not exist"),
     ({'image_topic': 'camera/image-raw'}, "image_topic is 'camera/image-raw'"),
 ])
 def test_configure_fails_with_its_cause_and_can_be_mended(

@@ -285,6 +285,8 @@ def test_two_publishers_of_one_topic_are_not_mistaken_for_losses(bench):
     one.send('a', *range(10), publisher=other)
     one.take()
     assert one.counts('a') == (2, 0, 0)
+    counted = one.cameras['a'].statistics.snapshot
+    assert counted()['lost'] == 'not counted while several publishers are there'
     one.send('a', 4)
     one.take()
     for number in range(4, 8):
@@ -297,6 +299,7 @@ def test_two_publishers_of_one_topic_are_not_mistaken_for_losses(bench):
     one.send('a', 8, publisher=other)
     one.take()
     assert one.counts('a') == (8, 0, 0)
+    assert counted()['lost'] == '0'
     for number in range(9, 12):
         one.send('a', number, publisher=other)
     assert one.take() == {'a': 11}

@@ -4,7 +4,7 @@ import time
 
 from cnn_perception.ros.parameters import CLASSIFIER
 from cnn_perception.ros.reporting import Reporter
-from cnn_perception.ros.running import Loaded, preprocessing_overrides, Running
+from cnn_perception.ros.running import camera_names, Loaded, preprocessing_overrides, Running
 import pytest
 import rclpy
 from rclpy.clock import ClockType
@@ -112,3 +112,15 @@ def test_a_simulation_that_does_not_run_is_told_and_nothing_else(node, report, m
 def test_a_mean_of_zero_counts_where_the_deviation_is_set(size, std, expected):
     assert preprocessing_overrides(
         {'input_size': size, 'mean': [0.0] * 3, 'std': std}) == expected
+
+
+def test_a_mean_alone_is_refused():
+    with pytest.raises(ValueError, match='without std'):
+        preprocessing_overrides({'input_size': [0, 0], 'mean': [0.5] * 3, 'std': [0.0] * 3})
+
+
+@pytest.mark.parametrize(('names', 'fault'), [
+    (('a', 'b', 'a'), "'a' is there twice"), (('a', '1'), "'1' is not")])
+def test_names_of_cameras_that_are_refused(names, fault):
+    with pytest.raises(ValueError, match=fault):
+        camera_names(names)

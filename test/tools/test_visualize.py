@@ -48,6 +48,23 @@ def test_options_reach_the_mosaic(tmp_path, image):
     assert np.ptp(picture[26:], axis=2).max() == 0
 
 
+def test_own_weights_are_shown_as_the_node_uses_them(tmp_path, image, capsys):
+    labels = tmp_path / 'names.txt'
+    labels.write_text('\n'.join(f'thing {index}' for index in range(10)))
+    settings = ['--label-file', str(labels), '--input-size', '32', '40', '--mean', '0.2', '--std',
+                '0.3']
+    assert main([*LENET, '--image', image, '--list', *settings]) == 2
+    assert 'does not take an input of (1, 32, 40)' in capsys.readouterr().err
+    own = [*settings[:2], *settings[-4:], '--out', str(tmp_path / 'one')]
+    assert main([*LENET, '--image', image, '--class', 'thing 7', '--layers', 'conv1', *own]) == 0
+    assert main([*LENET, '--image', image, '--layers', 'conv1', '--out', str(tmp_path / 'two')]
+                ) == 0
+    one, two = (cv2.imread(str(tmp_path / name / 'layer_conv1.png')) for name in ('one', 'two'))
+    assert one.shape == two.shape
+    assert main([*LENET, '--image', image, '--mean', '120', '--std', '60']) == 2
+    assert 'divide both by 255' in capsys.readouterr().err
+
+
 def test_a_class_by_name_and_by_number(tmp_path, image):
     pictures = []
     for wanted in ('tripod', '872', 'espresso'):
