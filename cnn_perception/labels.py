@@ -97,9 +97,10 @@ def parse(path: Path) -> list[str]:
         if swapped:
             content = with_each([(index, name) for name, index in content.items()], path)
         try:
-            by_index = with_each([(int(index), name) for index, name in content.items()], path)
+            pairs = [(int(index), name) for index, name in content.items()]
         except (TypeError, ValueError) as error:
             raise ValueError(f"labels: keys of '{path}' must be class indices: {error}") from error
+        by_index = with_each(pairs, path)
         if sorted(by_index) != list(range(len(by_index))):
             raise ValueError(f"labels: indices of '{path}' must run from 0 without gaps")
         content = [by_index[index] for index in range(len(by_index))]

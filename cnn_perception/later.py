@@ -151,6 +151,7 @@ def load(name: str, wait: bool = True) -> None:
         try:
             postponed.real.exec_module(module)
             spec.loader = module.__loader__ = postponed.real
+            # Narrowed to what it was until now, by the check above.
             module.__class__ = ModuleType  # type: ignore[assignment]
         finally:
             postponed.runs = False

@@ -43,6 +43,7 @@ def convert(module: nn.Module, shape: tuple[int, ...]) -> Any:
         graph, _ = torch._C._create_graph_by_tracing(
             flat, (torch.zeros(shape),), lambda value: '', True, False, None, ['batch'])
     # Three of four nodes are numbers that others hold as well; each takes as long as an operation.
+    # torch's stubs leave this pass out, as they do most.
     torch._C._jit_pass_constant_pooling(graph)  # type: ignore[attr-defined]
     frontend = FrontEndManager().load_by_framework('pytorch')
     # The frontend reads through the decoder without keeping it alive.

@@ -130,7 +130,8 @@ def tap(module: nn.Module, taps: Sequence[str]) -> fx.GraphModule:
 
 def tracing_options() -> dict[str, list | tuple]:
     """Modules and functions, timm's too, that decide on sizes and so must not be traced into."""
-    own: dict[str, list | tuple] = {'leaf_modules': default_leaves()}
+    leaves = default_leaves()
+    own: dict[str, list | tuple] = {'leaf_modules': leaves}
     if 'timm' not in sys.modules:
         return own  # nobody has made a network of it
     try:
@@ -138,7 +139,7 @@ def tracing_options() -> dict[str, list | tuple]:
     except ImportError:  # of another version
         return own
     functions = tuple(function for function in get_notrace_functions() if callable(function))
-    return {'leaf_modules': [*default_leaves(), *get_notrace_modules()],
+    return {'leaf_modules': [*leaves, *get_notrace_modules()],
             'autowrap_functions': functions}
 
 

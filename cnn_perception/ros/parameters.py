@@ -96,8 +96,7 @@ CLASSIFIER = (
               bounds=(0, 1024)),
     Parameter('input_size', [0, 0], 'Network input [height, width] in pixels; [0, 0] takes that '
               'of the weights.'),
-    Parameter('mean', [0.0], 'Mean of each channel for values in [0, 1]; counts only where std is '
-              'set.'),
+    Parameter('mean', [0.0], 'Mean of each channel for values in [0, 1]; refused without std.'),
     Parameter('std', [0.0], 'Standard deviation of each channel for values in [0, 1]; [0.0] takes '
               'mean and std of the weights.'),
     Parameter('cameras', [''], 'Names of the cameras, classified together: a takes a/image and '

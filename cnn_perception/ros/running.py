@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -190,11 +191,8 @@ def calibration(folder: str) -> list[np.ndarray]:
     if not folder:
         return []
     try:
-        source = open_source(folder)
-        try:
+        with closing(open_source(folder)) as source:
             return [picture.rgb for picture in islice(source.pictures(), MOST_CALIBRATION)]
-        finally:
-            source.close()
     except ValueError as error:
         raise ValueError(f'calibration: {error}') from error
 
