@@ -141,17 +141,6 @@ def test_answers_are_those_of_the_reference(reference, pictures, backend, precis
         assert difference.mean() <= (1e-4 if precision == 'float32' else 0.05)
 
 
-def test_int8_reports_its_agreement(pictures):
-    settings = Settings(torch.device('cpu'), 'int8', calibration=tuple(pictures))
-    if problem := refusal('openvino', settings):
-        pytest.skip(problem)
-    classifier = Classifier(device='cpu', precision='int8', calibration=pictures)
-    assert classifier.precision == 'int8'
-    assert 'of 6 pictures, probabilities within 0.0' in classifier.backend_reason
-    expected = score_arrays(Classifier(device='cpu', backend='torch').predict(pictures))
-    assert np.abs(score_arrays(classifier.predict(pictures)) - expected).max() < 0.1
-
-
 @pytest.mark.parametrize('backend', ['torch', 'openvino'])
 def test_several_threads_get_their_own_answers(pictures, backend):
     usable(backend, 'float32', 'cpu')

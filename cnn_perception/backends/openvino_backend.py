@@ -146,7 +146,8 @@ class OpenVINOBackend(Backend):
             model = self._converted_for(taps, shape)
             if self.precision == 'int8' and not taps:
                 model = openvino_int8.quantise(model, [
-                    self.prepare([frame]) for frame in self.settings.calibration])
+                    self.prepare([frame]) for frame in self.settings.calibration],
+                    self.settings.cache_dir)
             self._converted[taps] = model
         model = self._converted[taps].clone()
         try:

@@ -1,16 +1,29 @@
-"""Post-training quantisation to int8, calibrated on pictures, by Intel's NNCF."""
+"""
+Post-training quantisation to int8, calibrated on pictures, by Intel's NNCF.
+
+It takes ten seconds and more, so what came of it is kept in `cache_dir`, under a name that is
+computed from all that it depends on.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+import hashlib
+import importlib.metadata
 import importlib.util
+import os
+from pathlib import Path
 from typing import Any
 
 from cnn_perception.backends.base import CompileError, Settings
+from cnn_perception.backends.selection import LOGGER
 from cnn_perception.processor import adds_bytes_in_16_bits
 import numpy as np
 
 __all__ = ['quantise', 'refusal']
+
+# Ranges of activations seen on fewer pictures are those of these pictures.
+FEW_PICTURES = 10
 
 
 def refusal(settings: Settings) -> str:
@@ -23,12 +36,44 @@ def refusal(settings: Settings) -> str:
     return ''
 
 
-def quantise(model: Any, batches: Sequence[np.ndarray]) -> Any:
+def quantise(model: Any, batches: Sequence[np.ndarray], cache_dir: str = '') -> Any:
     """
-    Return an `openvino.Model` with int8 weights and activations.
+    Return an `openvino.Model` with int8 weights and activations; `model` may be changed.
 
     batches: what the model takes, (1, h, w, C) uint8 each; their ranges decide the scales.
+    cache_dir: folder where the result is looked for and kept, '' for none.
     """
+    if len(batches) < FEW_PICTURES:
+        LOGGER.warning('int8 is calibrated on %d picture(s): tens to hundreds, like those of the '
+                       'robot, give answers closer to those in float32', len(batches))
+    folded(model)
+    if not cache_dir:
+        return quantised(model, batches)
+    path = Path(cache_dir).expanduser() / f'int8_{fingerprint(model, batches)}.xml'
+    found = kept(path)
+    if found is None:
+        found = quantised(model, batches)
+        keep(found, path)
+    return found
+
+
+def folded(model: Any) -> None:
+    """
+    Fold batch normalisations into the convolutions before them, in place.
+
+    OpenVINO does it when it compiles, which is too late: NNCF corrects a bias where a convolution
+    has one. Of EfficientNet-Lite0's probabilities the mean error falls from 0.065 to 0.041.
+    """
+    try:
+        from openvino._offline_transformations import apply_moc_transformations
+    except ImportError as error:
+        LOGGER.warning('int8 is less exact with this version of openvino: %s', error)
+        return
+    apply_moc_transformations(model, cf=True)
+
+
+def quantised(model: Any, batches: Sequence[np.ndarray]) -> Any:
+    """Let NNCF quantise a model; CompileError where it cannot."""
     import nncf
     from nncf.quantization.advanced_parameters import (
         AdvancedQuantizationParameters, OverflowFix)
@@ -42,3 +87,50 @@ def quantise(model: Any, batches: Sequence[np.ndarray]) -> Any:
                                  overflow_fix=fix))
     except Exception as error:  # NNCF has exceptions of its own, and OpenVINO's pass through
         raise CompileError(f'it cannot be quantised: {type(error).__name__}: {error}') from error
+
+
+def fingerprint(model: Any, batches: Sequence[np.ndarray]) -> str:
+    """Return 32 letters that differ where a model, its pictures, processor or versions do."""
+    found = hashlib.sha256(repr([
+        adds_bytes_in_16_bits(), *(importlib.metadata.version(name)
+                                   for name in ('openvino', 'nncf'))]).encode())
+    operations = {operation.get_name(): index
+                  for index, operation in enumerate(model.get_ordered_ops())}
+    for operation in model.get_ordered_ops():
+        inputs = [(operations[value.get_node().get_name()], value.get_index())
+                  for value in operation.input_values()]
+        found.update(repr([operation.get_type_name(), inputs, operation.get_attributes(),
+                           [str(output.get_partial_shape()) for output in operation.outputs()]
+                           ]).encode())
+        if operation.get_type_name() == 'Constant':
+            found.update(np.ascontiguousarray(operation.data))
+    for batch in batches:
+        found.update(repr(batch.shape).encode())
+        found.update(np.ascontiguousarray(batch))
+    return found.hexdigest()[:32]
+
+
+def kept(path: Path) -> Any | None:
+    """Read a model that was kept, None where there is none that can be read."""
+    if not path.is_file():
+        return None
+    import openvino
+    try:
+        return openvino.Core().read_model(path, path.with_suffix('.bin'))
+    except RuntimeError as error:
+        LOGGER.warning('%s cannot be read, the network is quantised again: %s', path,
+                       str(error).strip().splitlines()[-1])
+        return None
+
+
+def keep(model: Any, path: Path) -> None:
+    """Write a model where `kept` finds it; a failure is a warning."""
+    import openvino
+    part = path.with_name(f'{path.stem}_{os.getpid()}.xml')
+    try:
+        openvino.save_model(model, part, compress_to_fp16=False)
+        # The weights first: who finds the description finds them as well.
+        for suffix in ('.bin', '.xml'):
+            part.with_suffix(suffix).replace(path.with_suffix(suffix))
+    except (OSError, RuntimeError) as error:
+        LOGGER.warning('what was quantised is not kept in %s: %s', path.parent, error)

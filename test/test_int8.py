@@ -1,0 +1,139 @@
+"""Quantisation to int8: how near its answers are, and what is kept of it from start to start."""
+
+from cnn_perception import photographs
+from cnn_perception.backends import openvino_int8, refusal, Settings
+from cnn_perception.backends.openvino_convert import convert
+from cnn_perception.classifier import Classifier
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+PICTURES = [photographs.photograph(name) for name in photographs.NAMES]
+if problem := refusal('openvino', Settings(torch.device('cpu'), 'int8',
+                                           calibration=tuple(PICTURES))):
+    pytest.skip(problem, allow_module_level=True)
+
+
+class Normalised(nn.Module):
+    """A convolution without a bias and a batch normalisation with numbers of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3, bias=False)
+        self.norm = nn.BatchNorm2d(4)
+        self.norm.running_mean.copy_(torch.arange(4.0))
+        self.norm.running_var.copy_(torch.arange(1.0, 5.0))
+
+    def forward(self, batch):
+        return self.norm(self.convolution(batch)), {}
+
+
+def scores(classifier, pictures=PICTURES):
+    return np.stack([prediction.scores for prediction in classifier.predict(pictures)])
+
+
+def kinds(model):
+    return [operation.get_type_name() for operation in model.get_ops()]
+
+
+def small(cache_dir, pictures=PICTURES[:2]):
+    return Classifier('lenet5', 'none', 'cpu', precision='int8', calibration=pictures,
+                      cache_dir=str(cache_dir))
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Count how often NNCF is asked."""
+    calls, original = [], openvino_int8.quantised
+
+    def counting(model, batches):
+        calls.append(len(batches))
+        return original(model, batches)
+    monkeypatch.setattr(openvino_int8, 'quantised', counting)
+    return calls
+
+
+def test_it_reports_its_agreement(caplog):
+    classifier = Classifier(device='cpu', precision='int8', calibration=PICTURES)
+    assert classifier.precision == 'int8'
+    assert 'of 6 pictures, probabilities within 0.0' in classifier.backend_reason
+    assert 'calibrated on 6 picture(s): tens to hundreds' in caplog.text
+    expected = scores(Classifier(device='cpu', backend='torch'))
+    assert np.abs(scores(classifier) - expected).max() < 0.1
+
+
+def test_normalisations_are_folded_before():
+    import openvino
+    torch.manual_seed(0)
+    module = Normalised().eval().requires_grad_(False)
+    model = convert(module, (1, 3, 8, 8))
+    before = kinds(model)
+    openvino_int8.folded(model)
+    assert 'BatchNormInference' in before
+    assert sorted(set(kinds(model)) - {'Constant', 'Convert'}) == [
+        'Add', 'Convolution', 'Parameter', 'Result']
+    batch = torch.randn(1, 3, 8, 8)
+    [answer] = openvino.compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})(
+        batch.numpy()).to_tuple()
+    with torch.no_grad():
+        np.testing.assert_allclose(answer, module(batch)[0].numpy(), atol=1e-5)
+
+
+def test_what_was_quantised_is_kept(tmp_path, counted):
+    torch.manual_seed(0)
+    first = small(tmp_path)
+    assert counted == [2]
+    assert len([*tmp_path.glob('int8_*.xml')]) == len([*tmp_path.glob('int8_*.bin')]) == 1
+    torch.manual_seed(0)
+    second = small(tmp_path)
+    assert counted == [2]
+    # Alone and several at once.
+    np.testing.assert_array_equal(scores(second), scores(first))
+    np.testing.assert_array_equal(scores(second, PICTURES[:1]), scores(first, PICTURES[:1]))
+
+
+def test_another_network_or_other_pictures_are_quantised_anew(tmp_path, counted):
+    torch.manual_seed(0)
+    small(tmp_path)
+    torch.manual_seed(1)
+    small(tmp_path)
+    assert len(counted) == 2
+    torch.manual_seed(1)
+    small(tmp_path, PICTURES[1:3])
+    assert len(counted) == 3
+    assert len([*tmp_path.glob('int8_*.xml')]) == 3
+
+
+def test_nothing_is_kept_without_a_folder(counted, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        torch.manual_seed(0)
+        small('')
+    assert len(counted) == 2
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize('suffix', ['.xml', '.bin'])
+def test_a_damaged_file_is_replaced(tmp_path, counted, caplog, suffix):
+    torch.manual_seed(0)
+    expected = scores(small(tmp_path))
+    [kept] = tmp_path.glob(f'int8_*{suffix}')
+    whole = kept.stat().st_size
+    kept.write_bytes(kept.read_bytes()[:whole // 3])
+    torch.manual_seed(0)
+    again = small(tmp_path)
+    assert len(counted) == 2
+    assert 'cannot be read, the network is quantised again' in caplog.text
+    np.testing.assert_array_equal(scores(again), expected)
+    torch.manual_seed(0)
+    small(tmp_path)
+    assert len(counted) == 2
+
+
+def test_what_cannot_be_written_is_a_warning(tmp_path, caplog):
+    classifier = small(tmp_path)
+    model = classifier.backend._converted[()]
+    (tmp_path / 'file').touch()
+    openvino_int8.keep(model, tmp_path / 'file' / 'int8_0.xml')
+    assert 'is not kept in' in caplog.text
