@@ -20,7 +20,7 @@ __all__ = ['DebugLayers']
 
 class DebugLayers:
     """
-    What can be shown of a network.
+    What can be shown of a network; `obstacle` says why nothing of it can, '' if something.
 
     Safe across threads: the executor asks for topics, the worker for taps, the pictures' thread
     for the rest.
@@ -32,15 +32,19 @@ class DebugLayers:
         self._lock = threading.RLock()
         # Now, while no image waits for an answer.
         self._layers: NetworkLayers | None = None
-        self._obstacle = 'the network has no layers that give tensors'
+        self.obstacle = 'the network has no layers that give tensors'
         try:
             classifier.layer_names()
             layers = NetworkLayers(classifier)
             if layers.shapes:
-                self._layers = layers
+                self._layers, self.obstacle = layers, ''
         except (ValueError, RuntimeError, TypeError) as error:  # of somebody's own network
-            self._obstacle = str(error)
-        self._automatic: list[str] | None = None
+            self.obstacle = str(error)
+        self._automatic: list[str] = []
+        if self._layers is not None:
+            with suppress(ValueError):  # nothing that auto could take
+                self._automatic = resolve_layers(
+                    [AUTO], self._layers.names, self._layers.shapes)
         self._patches_layer: str | None = None
         self._cams: dict[str, GradCam] = {}
         self._fields: dict[str, LayerRow] = {}
@@ -49,35 +53,26 @@ class DebugLayers:
     def layers(self) -> NetworkLayers:
         """Return the traced network; ValueError where it cannot be traced."""
         if self._layers is None:
-            raise ValueError(self._obstacle)
+            raise ValueError(self.obstacle)
         return self._layers
 
     def topics(self, settings: DebugSettings) -> dict[str, str]:
         """
-        Return {topic below ~/debug: layer}, with `auto:0` ... for layers yet to be picked.
+        Return {topic below ~/debug: layer}, the topics of `auto` for as many as it finds.
 
         Raises ValueError with near matches for what names no layer.
         """
         topics: dict[str, str] = {}
+        named: set[str] = set()
         for pattern in settings.patterns:
             if pattern == AUTO:
-                topics.update({topic: f'{AUTO}:{index}'
-                               for index, topic in enumerate(AUTO_TOPICS)})
+                topics.update(zip(AUTO_TOPICS, self._automatic))
                 continue
             for layer in resolve_layers([pattern], self.layers.names, self.layers.shapes):
-                if layer not in topics.values():
+                if layer not in named:
                     topics[topic_name(layer, set(topics))] = layer
+                    named.add(layer)
         return topics
-
-    def resolve(self, layer: str) -> str:
-        """Return the layer that `auto:N` stands for; '' where the network has fewer."""
-        if not layer.startswith(f'{AUTO}:'):
-            return layer
-        with self._lock:
-            if self._automatic is None:
-                self._automatic = resolve_layers([AUTO], self.layers.names, self.layers.shapes)
-            index = int(layer.partition(':')[2])
-            return self._automatic[index] if index < len(self._automatic) else ''
 
     def cam(self, layer: str) -> GradCam:
         """Return the class activation map of a layer, '' for the last; ValueError without one."""
@@ -97,8 +92,8 @@ class DebugLayers:
             return self._patches_layer
 
     def _middle_with_field(self) -> str:
-        layers, middle = self.layers, self.resolve(f'{AUTO}:1')
-        before = layers.names[:layers.names.index(middle) + 1] if middle else []
+        layers, middle = self.layers, self._automatic[1:2]
+        before = layers.names[:layers.names.index(*middle) + 1] if middle else []
         table = field_table(layers)
         for name in reversed([name for name in maps_of(layers.shapes) if name in before]):
             with suppress(ValueError):  # its receptive field is not known
@@ -137,7 +132,7 @@ class DebugLayers:
 
     def _check_channels(self, settings: DebugSettings) -> None:
         """Refuse channels that no layer on show has; what only some lack is left out of those."""
-        shapes = [self.layers.shapes.get(self.resolve(layer), ())
+        shapes = [self.layers.shapes.get(layer, ())
                   for layer in self.topics(settings).values()]
         most = max((shape[0] for shape in shapes if len(shape) == 3), default=0)
         if most and min(settings.channels) >= most:

@@ -90,7 +90,7 @@ def read_channels(name: str, text: str, most: int = MOST_SHOWN
         if 1 <= count <= most:
             return match[1], count
     elif re.fullmatch(r'\s*\d+(\s*,\s*\d+)*\s*', text):
-        numbers = tuple(int(number) for number in text.split(','))
+        numbers = tuple(dict.fromkeys(int(number) for number in text.split(',')))
         if len(numbers) <= most:
             return numbers, most
     raise ValueError(f"{name} is '{text}', expected 'first N', 'strongest N' with N from 1 to "

@@ -44,10 +44,10 @@ class Reporter:
         self._timer.reset()
 
     def report(self) -> None:
-        """Report on the node and its cameras."""
+        """Report on the node and its cameras; kernels are shown as often to those who look."""
         loaded, running = self._loaded(), self._running()
         if loaded is not None:
-            loaded.welcome()
+            loaded.show_kernels()
         name = self._node.get_fully_qualified_name()
         state, failure = self._state()
         statuses = [diagnostics.node_status(

@@ -63,6 +63,8 @@ class Loaded:
                 raise RuntimeError('told to end while the network was loaded')
             self.classifier.warm_up(count)
         self.layers = DebugLayers(self.classifier)
+        if self.layers.obstacle:
+            node.get_logger().warning(f'no layer can be shown: {self.layers.obstacle}')
         # Of the network, not of the threads: what is compiled stays while the node is inactive.
         self.prepared = PreparedTaps(
             self.classifier, Throttled(lambda text: node.get_logger().warning(text)))
@@ -75,18 +77,18 @@ class Loaded:
         self.layers.check(self.debug)
         topics = self.layers.topics(self.debug)
         self._kernels = self.layers.kernels()
-        self._viewers = 0
         # Publishers last: what can fail before them then leaves none behind.
         for name in names:
             self.cameras[name] = Camera(node, name, images[name], compressed)
             self.cameras[name].set_layers(topics)
         self._labels = self._latched(LabelInfo, '~/label_info')
         self._vision = self._latched(VisionInfo, '~/vision_info')
-        self._filters = self._latched(Image, '~/debug/filters')
+        self._filters = (None if self._kernels is None else
+                         self._latched(Image, '~/debug/filters'))
         self.publish_labels(settings['score_threshold'])
         self._vision.publish(messages.vision_info(
             self.classifier.network, self._labels.topic_name, version, self._header()))
-        self._show_kernels()
+        self._publish_kernels()
 
     def _latched(self, message_type: type, name: str) -> Publisher:
         publisher = self._node.create_publisher(message_type, name, LATCHED)
@@ -101,15 +103,14 @@ class Loaded:
         self._labels.publish(messages.label_info(
             self.classifier.labels, threshold, self._header()))
 
-    def _show_kernels(self) -> None:
-        if self._kernels is not None:
-            self._filters.publish(from_rgb(self._kernels, self._header()))
+    def show_kernels(self) -> None:
+        """Show the kernels once more to those who look: most do not ask for latched ones."""
+        if self._filters is not None and self._filters.get_subscription_count() > 0:
+            self._publish_kernels()
 
-    def welcome(self) -> None:
-        """Show the kernels again to viewers that have come: most do not ask for latched ones."""
-        before, self._viewers = self._viewers, self._filters.get_subscription_count()
-        if self._viewers > before:
-            self._show_kernels()
+    def _publish_kernels(self) -> None:
+        if self._filters is not None:
+            self._filters.publish(from_rgb(self._kernels, self._header()))
 
     def change_debug(self, debug: DebugSettings) -> None:
         """Show something else; ValueError where a layer is not one of the network's."""

@@ -115,13 +115,9 @@ class Wishes:
         dashboard = 'dashboard' in watched
         shown = {topic: layer for index, (topic, layer) in enumerate(topics)
                  if topic in watched or (dashboard and index < DASHBOARD_LAYERS)}
-        layers: dict[str, str] = {}
         cam: tuple[str, ...] = ()
-        taps: list[str] = []
+        taps = [*shown.values()]
         try:
-            layers = {topic: resolved for topic, layer in shown.items()
-                      if (resolved := self._layers.resolve(layer))}
-            taps += layers.values()
             if 'top_patches' in watched:
                 taps.append(self._layers.patches_layer(wish.settings))
             if dashboard or 'cam' in watched:
@@ -129,4 +125,4 @@ class Wishes:
                 taps += cam
         except ValueError as error:
             self._warn(f'a debug picture cannot be made: {error}')
-        return Plan(layers, cam_layer, cam, tuple(dict.fromkeys(tap for tap in taps if tap)))
+        return Plan(shown, cam_layer, cam, tuple(dict.fromkeys(tap for tap in taps if tap)))

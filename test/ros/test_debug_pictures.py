@@ -118,6 +118,15 @@ def test_filters_are_latched_and_come_to_viewers_that_do_not_ask_for_it(watcher,
     np.testing.assert_array_equal(shown, render.filters(weight, caption='conv_stem'))
 
 
+def test_filters_come_to_a_viewer_who_follows_another_at_once(watcher):
+    topic = watcher.name('classifier/debug/filters')
+    for _ in range(3):
+        received = []
+        viewer = watcher.node.create_subscription(Image, topic, received.append, RELIABLE)
+        assert watcher.wait_for(lambda seen=received: seen)
+        watcher.node.destroy_subscription(viewer)
+
+
 def test_layers_come_and_go_within_a_second_and_cost_no_answer(defaults, camera):
     answers = defaults.listen(Classification, 'classifier/classification')
     answers.clear()

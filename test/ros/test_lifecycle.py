@@ -69,6 +69,17 @@ def test_every_transition(start, namespace, observer):
     assert process.stop() == 0
 
 
+def test_topics_without_a_picture_are_not_offered(start, namespace, observer):
+    process = start('classifier', namespace, **{**SMALL, 'architecture': 'linear'})
+    process.wait_for_log('active')
+    base = f'{namespace}/classifier'
+    assert observer.wait_for(lambda: observer.node.count_publishers(f'{base}/debug/early') == 1)
+    assert observer.node.count_publishers(f'{base}/debug/middle') == 1
+    for topic in ('debug/late', 'debug/filters'):
+        assert observer.node.count_publishers(f'{base}/{topic}') == 0
+    assert classifies(observer)
+
+
 @pytest.mark.parametrize(('wrong', 'cause'), [
     ({'architecture': 'resnt18'}, 'Did you mean resnet18'),
     ({'weights': '/nowhere/model.pth'}, "no file '/nowhere/model.pth'"),

@@ -23,7 +23,6 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 DARK = np.ones((32, 32, 3), np.uint8)
-TOPICS = {'early': 'auto:0', 'middle': 'auto:1', 'late': 'auto:2'}
 
 
 @pytest.fixture(scope='module')
@@ -42,12 +41,12 @@ class Bench:
         self.node = rclpy.create_node(self.name, context=self.context)
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
+        self.settings = read_settings({row.name: row.default for row in CLASSIFIER})
         self.cameras = {name: Camera(self.node, name, f'{name}/image', False) for name in names}
         for camera in self.cameras.values():
-            camera.set_layers(TOPICS)
+            camera.set_layers(layers.topics(self.settings))
         self.warnings = []
         self.layers = layers
-        self.settings = read_settings({row.name: row.default for row in CLASSIFIER})
         self.pictures = Pictures(layers, PreparedTaps(layers.classifier, self.warnings.append),
                                  lambda: self.settings, self.warnings.append)
         self.received = []
@@ -168,6 +167,22 @@ def test_layers_whose_picture_cannot_be_made_are_refused(parameter, layer, reaso
     with pytest.raises(ValueError, match=reason):
         shown.check(replace(settings, **{parameter: layer}))
     shown.check(replace(settings, cam_layer='stages.2.blocks.1.add'))
+
+
+@pytest.mark.parametrize(('architecture', 'patterns', 'topics'), [
+    ('lenet5', ('auto',), {'early': 'tanh1', 'middle': 'conv2', 'late': 'tanh2'}),
+    ('linear', ('auto', 'fc1'), {'early': 'flatten', 'middle': 'fc1', 'fc1': 'fc1'}),
+    ('linear', ('fc1', 'f*'), {'fc1': 'fc1', 'flatten': 'flatten'})])
+def test_topics_are_those_of_layers_that_the_network_has(architecture, patterns, topics):
+    shown = DebugLayers(Classifier(architecture, 'none', 'cpu', backend='torch'))
+    settings = read_settings({row.name: row.default for row in CLASSIFIER})
+    assert shown.topics(replace(settings, patterns=patterns)) == topics
+    assert shown.obstacle == ''
+
+
+def test_a_channel_asked_for_twice_is_shown_once():
+    values = {row.name: row.default for row in CLASSIFIER}
+    assert read_settings({**values, 'debug.channels': '5, 3, 5'}).channels == (5, 3)
 
 
 def test_only_the_last_class_activation_map_is_kept(layers):
