@@ -7,11 +7,12 @@ from pathlib import Path
 import pickle
 import re
 from typing import Any
+import warnings
 
 import torch
 from torch import nn
 
-__all__ = ['head_size', 'is_path', 'load_into', 'read_checkpoint']
+__all__ = ['head_size', 'is_path', 'load_into', 'network_in', 'read_checkpoint']
 
 # Where training frameworks put the state dict inside their checkpoints.
 NESTED_KEYS = ('state_dict_ema', 'model_ema', 'state_dict', 'model_state_dict', 'model')
@@ -19,7 +20,7 @@ NESTED_KEYS = ('state_dict_ema', 'model_ema', 'state_dict', 'model_state_dict', 
 PREFIXES = ('module.', '_orig_mod.')
 # What torch names where a pickle refers to anything that is not a tensor's.
 GLOBAL = re.compile(r'GLOBAL ([\w.]+)')
-SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin')
+SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin', '.ckpt')
 
 
 def is_path(weights: str) -> bool:
@@ -29,7 +30,7 @@ def is_path(weights: str) -> bool:
 
 def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     """
-    Read a state dict from a `.safetensors`, `.pth`, `.pt` or `.bin` file onto the CPU.
+    Read a state dict from a `.safetensors`, `.pth`, `.pt`, `.bin` or `.ckpt` file onto the CPU.
 
     Pickled files are loaded with `weights_only=True`: a file that holds anything but tensors in
     plain containers raises ValueError and none of it is executed.
@@ -46,13 +47,20 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
             import safetensors.torch  # optional: only this format needs it
             content: Any = safetensors.torch.load_file(path)
         else:
-            content = torch.load(path, map_location='cpu', weights_only=True)
+            with warnings.catch_warnings():
+                # Of a TorchScript archive, which is refused below in one line.
+                warnings.simplefilter('ignore')
+                content = torch.load(path, map_location='cpu', weights_only=True)
     except ImportError as error:
         raise ValueError(f"weights: '{path}' needs the safetensors package: pip install "
                          'safetensors') from error
     except pickle.UnpicklingError as error:
         raise ValueError(f"weights: '{path}' {refused(error, path)}") from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        if 'TorchScript' in str(error):
+            raise ValueError(f"weights: '{path}' is a TorchScript archive, which is a program and "
+                             'not loaded; save its tensors with torch.save(torch.jit.load(path)'
+                             '.state_dict(), other_path)') from error
         raise ValueError(f"weights: '{path}' is damaged or not a weights file: "
                          f"{error or 'it ends too early'}") from error
     except Exception as error:
@@ -101,6 +109,25 @@ def state_dict_in(content: Any, path: Path) -> dict[str, torch.Tensor]:
                           if tensors and all(name.startswith(prefix) for name in tensors)), ''):
         tensors = {name[len(prefix):]: value for name, value in tensors.items()}
     return tensors
+
+
+def network_in(module: nn.Module, state: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """
+    Return the part of a state dict that a module's names stand in, without what is before them.
+
+    A framework's training module (Lightning's) holds the network under a name that its author
+    chose, `model.` mostly, beside losses and measures of its own. Where the names stand at the
+    top, or nowhere, or in two places, it is returned as it is.
+    """
+    own = [name for name in module.state_dict() if not name.endswith('num_batches_tracked')]
+    if not own or own[0] in state:
+        return state
+    places = [name.removesuffix(own[0]) for name in state if name.endswith(f'.{own[0]}')]
+    places = [place for place in places if all(place + name in state for name in own)]
+    if len(places) != 1:
+        return state
+    return {name.removeprefix(places[0]): value for name, value in state.items()
+            if name.startswith(places[0])}
 
 
 def head_size(module: nn.Module, state: Mapping[str, torch.Tensor]) -> int | None:

@@ -48,7 +48,7 @@ def load_network(architecture: str = DEFAULT_ARCHITECTURE, weights: str = 'defau
     Build a network and load its weights.
 
     weights: `default`, a torchvision weights name (`IMAGENET1K_V2`), the path of a
-    `.safetensors`, `.pth` or `.pt` file, or `none` for random values.
+    `.safetensors`, `.pth`, `.pt` or `.ckpt` file, or `none` for random values.
     label_file, input_size, mean, std: replace what comes with the weights; empty keeps it.
     Raises ValueError with what to do where the weights cannot be had or do not fit.
     """
@@ -69,8 +69,8 @@ def load_network(architecture: str = DEFAULT_ARCHITECTURE, weights: str = 'defau
 
 def from_file(architecture: str, weights: str) -> tuple[nn.Module, str, Any]:
     """Load a user's own file; the number of classes is read off its tensors."""
-    state = checkpoints.read_checkpoint(weights)
     module = architectures.create(architecture)
+    state = checkpoints.network_in(module, checkpoints.read_checkpoint(weights))
     classes = checkpoints.head_size(module, state)
     if classes is not None:
         module = architectures.create(architecture, num_classes=classes)

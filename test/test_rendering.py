@@ -386,3 +386,13 @@ def test_a_small_picture_fills_its_place_on_the_dashboard():
     assert max(render.for_dashboard(frame).shape) > 300
     frame = np.full((480, 640, 3), 9, np.uint8)
     assert render.for_dashboard(frame) is frame
+
+
+@pytest.mark.parametrize(('text', 'drawn'), [
+    ('Müslischüssel', 'Muslischussel'), ('Straße', 'Strasse'), ('crème brûlée', 'creme brulee'),
+    ('smørrebrød', 'smorrebrod'), ('Łódź', 'Lodz'), ('北京', '??'), ('tabby cat', 'tabby cat')])
+def test_names_are_drawn_in_the_letters_of_the_font(text, drawn):
+    frame = np.full((240, 320, 3), 9, np.uint8)
+    np.testing.assert_array_equal(render.overlay(frame, [(text, 0.5)]),
+                                  render.overlay(frame, [(drawn, 0.5)]))
+    assert style.text_width(text, style.SMALL) == style.text_width(drawn, style.SMALL)

@@ -92,8 +92,39 @@ def test_a_pickle_that_torch_did_not_write_is_not_called_a_page(tmp_path):
 def test_a_path_is_taken_for_a_file_whatever_it_ends_in(tmp_path):
     saved(tmp_path / 'NET.PTH')
     assert load_network(SMALL, str(tmp_path / 'NET.PTH')).trained
-    with pytest.raises(ValueError, match=r"net.ckpt' ends in '.ckpt', expected one of .safet"):
-        load_network(SMALL, str(tmp_path / 'net.ckpt'))
+    with pytest.raises(ValueError, match=r"net.onnx' ends in '.onnx', expected one of .safet"):
+        load_network(SMALL, str(tmp_path / 'net.onnx'))
+
+
+@pytest.mark.parametrize('place', ['model.', 'net.backbone.'])
+def test_a_training_module_s_checkpoint_holds_the_network(tmp_path, place):
+    """As Lightning writes it: under a name of its author's, beside what else was trained."""
+    state = architectures.create(SMALL, num_classes=7).state_dict()
+    torch.save({'epoch': 3, 'pytorch-lightning_version': '2.5', 'hyper_parameters': {'lr': 0.1},
+                'state_dict': {**{place + name: value for name, value in state.items()},
+                               'loss.weight': torch.ones(7)}}, tmp_path / 'last.ckpt')
+    network = load_network(SMALL, str(tmp_path / 'last.ckpt'))
+    assert len(network.labels) == 7
+    for name, value in network.module.state_dict().items():
+        torch.testing.assert_close(value, state[name], rtol=0, atol=0)
+
+
+def test_two_networks_in_one_checkpoint_are_not_guessed_between(tmp_path):
+    state = architectures.create(SMALL).state_dict()
+    torch.save({f'{place}.{name}': value for place in ('student', 'teacher')
+                for name, value in state.items()}, tmp_path / 'net.pth')
+    with pytest.raises(ValueError, match=r'tensors missing .*first: student\.features'):
+        load_network(SMALL, str(tmp_path / 'net.pth'))
+
+
+@pytest.mark.filterwarnings('ignore:.*torch.jit.trace:FutureWarning')
+def test_a_torchscript_archive_is_called_one(tmp_path, recwarn):
+    module = architectures.create('lenet5').eval()
+    torch.jit.trace(module, torch.zeros(1, 1, 32, 32)).save(tmp_path / 'net.pt')
+    recwarn.clear()
+    with pytest.raises(ValueError, match='is a TorchScript archive, which is a program'):
+        load_network('lenet5', str(tmp_path / 'net.pt'))
+    assert not [*recwarn]
 
 
 @pytest.mark.parametrize(('name', 'content'), [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from typing import NamedTuple
+import unicodedata
 
 import cv2
 import numpy as np
@@ -14,6 +15,10 @@ __all__ = ['BAR_BEST', 'BAR_GROUND', 'BAR_OTHER', 'GREY', 'GROUND', 'SHADE', 'SM
 FONT = cv2.FONT_HERSHEY_DUPLEX
 # Height in pixels of a capital letter of the font at scale 1.
 CAPITAL = 22.0
+# Letters that are no ASCII letter with an accent.
+WRITTEN_OUT = {'ß': 'ss', 'æ': 'ae', 'Æ': 'AE', 'œ': 'oe', 'Œ': 'OE', 'ø': 'o', 'Ø': 'O', 'ł': 'l',
+               'Ł': 'L', 'đ': 'd', 'Đ': 'D', 'ı': 'i', 'þ': 'th', 'Þ': 'Th', '–': '-', '—': '-',
+               '’': "'", '‘': "'", '“': '"', '”': '"', '×': 'x', '·': '.'}
 SHADE = 0.38
 WHITE = (255, 255, 255)
 GREY = (200, 204, 210)
@@ -43,7 +48,7 @@ SMALL = typeface(9.0)
 @lru_cache(maxsize=4096)
 def text_width(text: str, face: Typeface) -> int:
     """Return how many pixels wide a text is."""
-    return int(cv2.getTextSize(text, FONT, face.scale, face.thickness)[0][0])
+    return int(cv2.getTextSize(drawable(text), FONT, face.scale, face.thickness)[0][0])
 
 
 def write(picture: np.ndarray, text: str, origin: tuple[int, int], face: Typeface,
@@ -54,11 +59,25 @@ def write(picture: np.ndarray, text: str, origin: tuple[int, int], face: Typefac
     origin: (column, row) of the lower left corner. room: pixels to the right of it; a longer text
     is shortened with dots.
     """
-    # The font holds ASCII only; anything else would show as question marks in pairs.
-    text = text.encode('ascii', 'replace').decode()
+    text = drawable(text)
     if room is not None:
         text = fitted(text, room, face)
     cv2.putText(picture, text, origin, FONT, face.scale, colour, face.thickness, cv2.LINE_AA)
+
+
+@lru_cache(maxsize=4096)
+def drawable(text: str) -> str:
+    """
+    Return a text in the letters of the font, which are those of ASCII.
+
+    Accents are left out (NFKD of Unicode's standard annex 15) and a few letters written out; what
+    has no such letter is one question mark each, where the font would draw two or three.
+    """
+    if text.isascii():
+        return text
+    letters = unicodedata.normalize('NFKD', ''.join(WRITTEN_OUT.get(one, one) for one in text))
+    return ''.join(one for one in letters if not unicodedata.combining(one)).encode(
+        'ascii', 'replace').decode()
 
 
 def fitted(text: str, room: int, face: Typeface) -> str:

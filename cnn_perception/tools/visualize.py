@@ -205,7 +205,7 @@ def _channels(words: Sequence[str]) -> str | tuple[int, ...]:
     if not all(word.isdecimal() for word in words):
         raise ValueError(f"--channels: got '{' '.join(words)}', expected 'first', 'strongest' or "
                          'channel numbers')
-    return tuple(int(word) for word in words)
+    return tuple(dict.fromkeys(int(word) for word in words))
 
 
 def _range(words: Sequence[str]) -> str | tuple[float, float]:
