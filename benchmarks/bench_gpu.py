@@ -44,7 +44,7 @@ class BareReplay:
         self._stream = torch.cuda.Stream()
         with torch.inference_mode():
             self._network = Recorded(function, self._host.cuda(), self._stream,
-                                     torch.cuda.graph_pool_handle(), precision='float16')
+                                     torch.cuda.graph_pool_handle())
         self._pinned = PinnedOutputs(self._network.shapes)
 
     def seconds(self, download: bool) -> float:

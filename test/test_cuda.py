@@ -4,7 +4,7 @@ import gc
 import threading
 
 from cnn_perception import photographs
-from cnn_perception.backends import CudaBackend, Settings
+from cnn_perception.backends import cuda_graphs, CudaBackend, Settings
 from cnn_perception.classifier import Classifier
 from cnn_perception.preprocess import plain, Preprocessing
 from cnn_perception.preprocessor import Preprocessor
@@ -119,6 +119,25 @@ def test_what_cannot_be_recorded_runs_and_spoils_nothing(classifier, pictures, e
     other = Classifier('lenet5', 'none', 'cuda', backend='cuda')
     assert 'recording failed' not in other.backend_reason
     check(classifier.predict(pictures), range(len(pictures)), expected)
+
+
+def test_pictures_too_many_for_the_memory_are_prepared_in_parts(monkeypatch, caplog):
+    backend = CudaBackend(nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten()).eval(), plain((3, 8, 8)),
+                          Settings(DEVICE, 'float32'))
+    record, tried = cuda_graphs.Recorder.__call__, []
+
+    def too_large(self, function, shape, dtype, *options):
+        if dtype == torch.uint8 and shape[0] > 2:
+            tried.append(shape[0])
+            raise torch.cuda.OutOfMemoryError('CUDA out of memory')
+        return record(self, function, shape, dtype, *options)
+    monkeypatch.setattr(cuda_graphs.Recorder, '__call__', too_large)
+    frames = [np.full((30, 40, 3), value, np.uint8) for value in (0, 50, 200, 1, 90)]
+    alone = [backend.forward_pictures([frame])[0][0] for frame in frames]
+    for _ in range(2):
+        np.testing.assert_allclose(backend.forward_pictures(frames)[0], alone, atol=1e-5)
+    assert tried == [4]
+    assert 'at most 2 picture(s) at once, because more failed: CUDA out of memory' in caplog.text
 
 
 def test_a_network_that_is_gone_leaves_no_memory():

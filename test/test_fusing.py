@@ -208,6 +208,24 @@ def test_networks_that_do_not_run_are_passed_over(timed, problem, caplog):
         timed((Shifted(0), 1.0), (Shifted(0, problem), 2.0))
 
 
+class ForOne(nn.Module):
+    """A network that runs with one picture only."""
+
+    def forward(self, batch):
+        return batch.reshape(1, 3), {}
+
+
+def test_a_network_written_for_one_picture_is_compared_on_one(timed):
+    assert timed((Shifted(1.0), 1.0), (ForOne(), 2.0), (ForOne(), 3.0)) == (1, [1, 2])
+
+
+@pytest.mark.parametrize('mask', [-1e9, float('-inf')])
+def test_masked_classes_do_not_hide_what_is_wrong(timed, mask):
+    masks = torch.tensor([0.0, mask, 0.0])
+    assert timed((Shifted(1.0 + masks), 1.0), (Shifted(-masks), 1.0), (Shifted(0.0), 1.0),
+                 (Shifted(1e-5 + masks), 1.0), (Shifted(masks), 2.0)) == (3, [3, 4])
+
+
 def test_what_cannot_be_recorded_is_not_the_fastest():
     assert cuda_variants.seconds(SimpleNamespace(failure='no'), None) == float('inf')
 

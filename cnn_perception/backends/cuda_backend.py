@@ -25,12 +25,11 @@ from cnn_perception.backends.base import (
 from cnn_perception.backends.batches import (
     by_size, Forward, joined, LARGEST, room_for, roomy_parts)
 from cnn_perception.backends.cuda_graphs import (
-    answer, Function, in_float32, PinnedOutputs, Recorded, Staging)
+    answer, Function, in_float32, PinnedOutputs, Recorded, Recorder, Staging)
 from cnn_perception.backends.cuda_variants import fastest, noise, variants
 from cnn_perception.backends.folding import folded
 from cnn_perception.backends.half import half_module
 from cnn_perception.backends.selection import LOGGER, register
-from cnn_perception.backends.tapping import TRACING
 from cnn_perception.preprocess import Preprocessing
 from cnn_perception.preprocessor import MOST_READERS
 import numpy as np
@@ -56,11 +55,8 @@ class CudaBackend(Backend):
         try:
             super().__init__(self._placed(module), preprocessing, settings)
             self._lock, self._building = threading.Lock(), threading.Lock()
-            self._stream = torch.cuda.Stream(settings.device)
-            self._recorder = torch.cuda.Stream(settings.device)
-            self._await_weights()
-            self._largest = LARGEST
-            self._pool = torch.cuda.graph_pool_handle()
+            self._record, self._largest = Recorder(settings.device), LARGEST
+            self._record.await_weights()
             self._readers: dict[tuple[int, int, int], tuple[Staging, Recorded]] = {}
             self._used: dict[tuple[int, int, int], float] = {}
             self._networks: dict[tuple[int, tuple[str, ...]],
@@ -77,11 +73,8 @@ class CudaBackend(Backend):
 
         Returns (N, C, h, w) of the engine's type, normalised, on the GPU; still being computed.
         """
-        shape = self._shape(len(frames))
-        parts = [(places, *self._reader(room_for(len(places)), height, width))
-                 for (height, width), indices in by_size(frames).items()
-                 for places in roomy_parts(indices, self._largest)]
-        with self._lock, torch.inference_mode(), torch.cuda.stream(self._stream):
+        shape, parts = self._shape(len(frames)), self._parts(frames)
+        with self._lock, torch.inference_mode(), torch.cuda.stream(self._record.stream):
             batch = torch.empty(shape, dtype=self.dtype, device=self.device,
                                 memory_format=torch.channels_last)
             for places, staging, reader in parts:
@@ -101,11 +94,7 @@ class CudaBackend(Backend):
             try:
                 return joined([self._run(part, taps) for part in parts])
             except CompileError as error:
-                if len(parts[0]) == 1:
-                    raise
-                self._largest = room_for(len(parts[0])) // 2
-                LOGGER.warning('backend %s runs at most %d picture(s) at once, because more '
-                               'failed: %s', self.name, self._largest, error)
+                self._run_fewer(len(parts[0]), error)
 
     def forward_pictures(self, frames: Sequence[np.ndarray], taps: tuple[str, ...] = ()
                          ) -> Forward:
@@ -114,12 +103,12 @@ class CudaBackend(Backend):
         if len(sizes) > 1 or len(roomy_parts(frames, 1 if taps else self._largest)) > 1:
             return super().forward_pictures(frames, taps)
         [size] = sizes
-        staging, reader = self._reader(room_for(count), *size)
         try:
+            staging, reader = self._reader(room_for(count), *size)
             network, pinned = self._network(room_for(count), taps)
         except CompileError:
             return super().forward_pictures(frames, taps)  # in smaller parts
-        with self._lock, torch.inference_mode(), torch.cuda.stream(self._stream):
+        with self._lock, torch.inference_mode(), torch.cuda.stream(self._record.stream):
             staging.upload(frames)
             network.input.copy_(reader()[0])
             return answer(network, pinned, count, taps)
@@ -143,11 +132,6 @@ class CudaBackend(Backend):
         preprocessing = self.preprocessor.preprocessing
         return count, preprocessing.channels, *preprocessing.crop
 
-    def _await_weights(self) -> None:
-        # They are still on their way, on the stream that everybody shares.
-        for stream in (self._stream, self._recorder):
-            stream.wait_stream(torch.cuda.current_stream(self.device))
-
     def _placed(self, module: nn.Module) -> nn.Module:
         return channels_last(self.converted(module).to(self.device))
 
@@ -164,19 +148,43 @@ class CudaBackend(Backend):
                 networks = [*variants(self.traced().derive(()), fuse), *networks]
         if len(networks) == 1:
             return None
-        self._await_weights()
+        self._record.await_weights()
         found = fastest(
             networks, noise(self._shape(2)).to(self.device, self.dtype), self.precision,
-            lambda network: self._recorded(in_float32(network), self._shape(1), self.dtype),
-            self._stream)
-        self.notes = found.recorded.failure and self.notes
+            lambda network: self._record(in_float32(network), self._shape(1), self.dtype),
+            self._record.stream)
+        self._tell(found.recorded)
         self._networks[1, ()] = found.recorded, PinnedOutputs(found.recorded.shapes)
         return found.network
+
+    def _parts(self, frames: Sequence[np.ndarray]
+               ) -> list[tuple[list[int], Staging, Recorded]]:
+        """Return (places, staging, reader) for each part of a batch."""
+        count = 1
+        while True:
+            parts = []
+            try:
+                for size, indices in by_size(frames).items():
+                    for places in roomy_parts(indices, self._largest):
+                        count = len(places)
+                        parts.append((places, *self._reader(room_for(count), *size)))
+            except CompileError as error:
+                self._run_fewer(count, error)
+            else:
+                return parts
+
+    def _run_fewer(self, count: int, error: CompileError) -> None:
+        """Halve what runs at once after `count` pictures have failed; raise for a single one."""
+        if count == 1:
+            raise error
+        self._largest = room_for(count) // 2
+        LOGGER.warning('backend %s runs at most %d picture(s) at once, because more failed: %s',
+                       self.name, self._largest, error)
 
     def _run(self, batch: torch.Tensor, taps: tuple[str, ...]) -> Forward:
         count = len(batch)
         network, pinned = self._network(room_for(count), taps)
-        with self._lock, torch.inference_mode(), torch.cuda.stream(self._stream):
+        with self._lock, torch.inference_mode(), torch.cuda.stream(self._record.stream):
             network.input[:count].copy_(batch)
             return answer(network, pinned, count, taps)
 
@@ -189,19 +197,16 @@ class CudaBackend(Backend):
         with self._building:
             if found := self._networks.get(key):
                 return found
-            try:
-                made = self._recorded(self.function(*key), shape, self.dtype,
-                                      len(self._networks) < MOST_RECORDINGS)
-            except RuntimeError as error:
-                raise CompileError(first_line(error)) from error
+            made = self._recorded(self.function(*key), shape, self.dtype,
+                                  self.records and len(self._networks) < MOST_RECORDINGS)
             self._networks[key] = found = made, PinnedOutputs(made.shapes)
             return found
 
     def _reader(self, count: int, height: int, width: int) -> tuple[Staging, Recorded]:
         """Return what makes (N, C, h, w), normalised, of (N, H, W, 3) uint8 on the GPU."""
         key = (count, height, width)
-        self._used[key] = time.monotonic()
         if found := self._readers.get(key):
+            self._used[key] = time.monotonic()
             return found
         with self._building:
             if found := self._readers.get(key):
@@ -214,35 +219,32 @@ class CudaBackend(Backend):
                 return (self.preprocessor.normalise(reader.levels(pictures), out=batch),)
             seen = [len(range(*part.indices(side)))
                     for part, side in zip(reader.window, (height, width))]
-            made = self._recorded(read, (count, *seen, 3), torch.uint8, whole=True)
+            made = self._recorded(read, (count, *seen, 3), torch.uint8)
             found = Staging(reader.window, made.input), made
             if len(self._readers) >= MOST_READERS:
                 # Nobody queues work meanwhile, and all that was queued is done.
                 with self._lock:
-                    self._stream.synchronize()
+                    self._record.stream.synchronize()
                     oldest = min(self._readers, key=lambda kept: self._used.get(kept, 0.0))
                     del self._readers[oldest]
                     self._used.pop(oldest, None)
+            self._used[key] = time.monotonic()
             self._readers[key] = found
             return found
 
     def _recorded(self, function: Function, shape: tuple[int, ...], dtype: torch.dtype,
-                  record: bool = True, whole: bool = False) -> Recorded:
-        # Recording runs the module, which a trace elsewhere would catch.
-        # Memory of the stream that it is used on: it can be freed with work still queued there.
-        with (TRACING.passing(), torch.inference_mode(), torch.cuda.device(self.device),
-              torch.cuda.stream(self._stream)):
-            example = torch.zeros(shape, dtype=dtype, device=self.device)
-            if dtype != torch.uint8:
-                example = example.contiguous(memory_format=torch.channels_last)
-            made = Recorded(function, example, self._recorder, self._pool,
-                            record=record and (self.records or whole),
-                            precision='float32' if whole else self.precision)
-        if made.failure:
-            # A pool that a failed recording has touched is not used again.
-            self._pool = torch.cuda.graph_pool_handle()
-            if not self.notes:
-                LOGGER.warning('backend %s runs without a CUDA graph, because recording failed: '
-                               '%s', self.name, made.failure)
-            self.notes = f'without a CUDA graph, because recording failed: {made.failure}'
+                  record: bool = True) -> Recorded:
+        """Record a function, and tell where it cannot be; CompileError where it does not run."""
+        try:
+            made = self._record(function, shape, dtype, record)
+        except RuntimeError as error:
+            raise CompileError(first_line(error)) from error
+        self._tell(made)
         return made
+
+    def _tell(self, made: Recorded) -> None:
+        if made.failure:
+            before = self.notes
+            self.notes = f'without a CUDA graph, because recording failed: {made.failure}'
+            if not before:
+                LOGGER.warning('backend %s runs %s', self.name, self.notes)

@@ -21,7 +21,7 @@ from cnn_perception.backends.tapping import TRACING
 import numpy as np
 import torch
 
-__all__ = ['answer', 'Function', 'in_float32', 'PinnedOutputs', 'Recorded', 'Staging']
+__all__ = ['answer', 'Function', 'in_float32', 'PinnedOutputs', 'Recorded', 'Recorder', 'Staging']
 
 # The first passes choose algorithms and allocate workspaces, neither of which can be recorded.
 WARM_UP_PASSES = 3
@@ -45,22 +45,20 @@ class Recorded:
     """
 
     def __init__(self, function: Function, example: torch.Tensor, stream: torch.cuda.Stream,
-                 pool: Any, *, record: bool = True, precision: str = 'float32') -> None:
+                 pool: Any, *, record: bool = True) -> None:
         """
         Warm up and record on `stream`, inside inference mode.
 
         example: stands for every later input; it becomes `input`. pool: memory shared with other
-        recordings made on this stream. precision: of the convolutions. Raises RuntimeError where
-        the function does not even run unrecorded.
+        recordings made on this stream. Raises RuntimeError where the function does not even run
+        unrecorded.
         """
         self.input = example
         self.failure = ''
         self._function = function
         self._graph: torch.cuda.CUDAGraph | None = None
         self._outputs: tuple[torch.Tensor, ...] = ()
-        self._precision = precision
-        with (_RECORDING, torch.cuda.device(example.device),
-              whole_precision(precision, choose=True)):
+        with _RECORDING, torch.cuda.device(example.device), whole_precision(choose=True):
             # The example was written on the caller's stream.
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):
@@ -74,7 +72,7 @@ class Recorded:
     def __call__(self) -> tuple[torch.Tensor, ...]:
         """Run on the current stream, on what `input` holds; returns without waiting."""
         if self._graph is None:
-            with TRACING.passing(), whole_precision(self._precision, choose=True):
+            with TRACING.passing(), whole_precision(choose=True):
                 return self._function(self.input)
         self._graph.replay()
         return self._outputs
@@ -102,6 +100,43 @@ class Recorded:
         finally:
             _forget_workspaces()
         self._graph = graph
+
+
+class Recorder:
+    """
+    Makes recordings that share memory, and all of which are replayed on `stream`.
+
+    Records on a stream of its own, so that `stream` goes on answering meanwhile; what is made at
+    one time is for its caller to keep apart.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        """Create the streams and the memory."""
+        self.stream = torch.cuda.Stream(device)
+        self._device = device
+        self._own = torch.cuda.Stream(device)
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def await_weights(self) -> None:
+        """Let both streams wait for what is on its way on the one that everybody shares."""
+        for stream in (self.stream, self._own):
+            stream.wait_stream(torch.cuda.current_stream(self._device))
+
+    def __call__(self, function: Function, shape: tuple[int, ...], dtype: torch.dtype,
+                 record: bool = True) -> Recorded:
+        """Record a function of a tensor; see `Recorded`."""
+        # Recording runs the module, which a trace elsewhere would catch.
+        # Memory of the stream that it is used on: it can be freed with work still queued there.
+        with (TRACING.passing(), torch.inference_mode(), torch.cuda.device(self._device),
+              torch.cuda.stream(self.stream)):
+            example = torch.zeros(shape, dtype=dtype, device=self._device)
+            if dtype != torch.uint8:
+                example = example.contiguous(memory_format=torch.channels_last)
+            made = Recorded(function, example, self._own, self._pool, record=record)
+        if made.failure:
+            # A pool that a failed recording has touched is not used again.
+            self._pool = torch.cuda.graph_pool_handle()
+        return made
 
 
 class Staging:

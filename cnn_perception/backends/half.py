@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 import contextlib
 import copy
+import logging
+import threading
 from typing import Any
 
 import torch
@@ -21,29 +23,68 @@ from torch import nn
 __all__ = ['half_module', 'round_constants', 'round_kernels', 'whole_precision']
 
 
-@contextlib.contextmanager
-def whole_precision(precision: str, *, choose: bool = False) -> Iterator[None]:
-    """
-    Let a GPU compute float32 in float32: in TF32, torch's default, convolutions keep 10 bits.
+class _WholePrecision:
+    """torch's settings, which are the process's, while any thread computes with ours."""
 
-    Rounded so, the probabilities of EfficientNet-Lite0 differ by 0.0024. Matrix products are in
-    TF32 where an environment variable of NVIDIA's containers says so. choose: try cuDNN's
-    algorithms for every new shape and keep the fastest. Without a GPU it changes nothing.
-    """
-    if not torch.backends.cudnn.is_available():
-        yield
-        return
-    products = torch.get_float32_matmul_precision()
-    coarse = precision == 'float32' and products != 'highest'
-    if coarse:
-        torch.set_float32_matmul_precision('highest')
-    try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=choose, deterministic=False,
-                                        allow_tf32=precision != 'float32'):
+    def __init__(self) -> None:
+        """Begin with nobody who computes."""
+        self._lock = threading.Lock()
+        self._users, self._choosing = 0, 0
+        self._before: dict[str, Any] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, *, choose: bool = False) -> Iterator[None]:
+        """
+        Let a GPU compute float32 in float32: in TF32, torch's default, convolutions keep 10 bits.
+
+        Rounded so, the probabilities of EfficientNet-Lite0 differ by 0.0024. Matrix products are
+        in TF32 where an environment variable of NVIDIA's containers says so. choose: try cuDNN's
+        algorithms for every new shape and keep the fastest. What was set before is set again when
+        the last of all threads leaves. Without a GPU it changes nothing.
+        """
+        if not torch.cuda.is_available() or not torch.backends.cudnn.is_available():
             yield
-    finally:
-        if coarse:
+            return
+        with self._lock:
+            if not self._users:
+                self._enter()
+            self._users, self._choosing = self._users + 1, self._choosing + choose
+            torch.backends.cudnn.benchmark = bool(self._choosing)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users, self._choosing = self._users - 1, self._choosing - choose
+                torch.backends.cudnn.benchmark = bool(self._choosing)
+                if not self._users:
+                    self._leave()
+
+    def _enter(self) -> None:
+        cudnn = torch.backends.cudnn
+        self._before = {name: getattr(cudnn, name) for name in ('benchmark', 'deterministic')}
+        cudnn.deterministic = False
+        try:
+            self._before['allow_tf32'] = cudnn.allow_tf32
+            products = torch.get_float32_matmul_precision()
+        except RuntimeError as error:
+            # Newer settings of torch were used, which exclude these: the process has chosen.
+            logging.getLogger('cnn_perception').warning(
+                "torch's precision is left as this process has set it: %s", error)
+            self._before.pop('allow_tf32', None)
+            return
+        cudnn.allow_tf32 = False
+        if products != 'highest':
+            self._before['products'] = products
+            torch.set_float32_matmul_precision('highest')
+
+    def _leave(self) -> None:
+        if products := self._before.pop('products', ''):
             torch.set_float32_matmul_precision(products)
+        for name, value in self._before.items():
+            setattr(torch.backends.cudnn, name, value)
+
+
+whole_precision = _WholePrecision()
 
 
 def round_kernels(weights: torch.Tensor) -> torch.Tensor:

@@ -103,10 +103,10 @@ def fingerprint(model: Any, batches: Sequence[np.ndarray]) -> str:
                            [str(output.get_partial_shape()) for output in operation.outputs()]
                            ]).encode())
         if operation.get_type_name() == 'Constant':
-            found.update(np.ascontiguousarray(operation.data))
+            found.update(operation.data.tobytes())
     for batch in batches:
         found.update(repr(batch.shape).encode())
-        found.update(np.ascontiguousarray(batch))
+        found.update(batch.tobytes())
     return found.hexdigest()[:32]
 
 

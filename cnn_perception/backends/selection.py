@@ -177,7 +177,7 @@ def agreement(backend: Backend, module: nn.Module, frames: Sequence[np.ndarray])
     prepare = Preprocessor(backend.preprocessor.preprocessing, device)
     same, differences = 0, []
     for frame in frames:
-        with (TRACING.passing(), one_torch_thread(), whole_precision('float32'),
+        with (TRACING.passing(), one_torch_thread(), whole_precision(),
               torch.inference_mode()):
             expected = module(prepare([frame])).softmax(dim=1)[0].cpu()
         logits, _ = backend.forward_pictures([frame])

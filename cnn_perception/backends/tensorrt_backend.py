@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 
-from cnn_perception.backends.base import Settings
+from cnn_perception.backends.base import CompileError, Settings
 from cnn_perception.backends.cuda_backend import CudaBackend
 from cnn_perception.backends.cuda_graphs import Function, in_float32
 from cnn_perception.backends.selection import register
@@ -41,9 +41,9 @@ class TensorRTBackend(CudaBackend):
         module = self.tapped(taps)
         preprocessing = self.preprocessor.preprocessing
         shape = (size, preprocessing.channels, *preprocessing.crop)
-        example = torch.zeros(shape, dtype=self.dtype, device=self.device).to(
-            memory_format=torch.channels_last)
         try:
+            example = torch.zeros(shape, dtype=self.dtype, device=self.device).to(
+                memory_format=torch.channels_last)
             # A program is exported outside inference mode; types are those of the module.
             with (torch.inference_mode(False), torch.no_grad(),
                   torch.cuda.device(self.device)):
@@ -51,5 +51,5 @@ class TensorRTBackend(CudaBackend):
                     module, ir='dynamo', inputs=[example.clone()],
                     use_explicit_typing=True, min_block_size=1)
         except Exception as error:  # converters raise classes of many libraries
-            raise RuntimeError(f'{type(error).__name__}: {error}') from error
+            raise CompileError(f'{type(error).__name__}: {error}') from error
         return in_float32(compiled)

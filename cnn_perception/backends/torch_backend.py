@@ -75,7 +75,7 @@ class TorchBackend(Backend):
         # A thread takes over what was set when it first used torch: `one_torch_thread`'s, perhaps.
         if self._threads and torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
-        with TRACING.passing(), whole_precision(self.precision), torch.inference_mode():
+        with TRACING.passing(), whole_precision(), torch.inference_mode():
             logits, activations = module(batch.to(
                 self.device, DTYPES[self.precision], memory_format=torch.channels_last))
             return logits.float().cpu().numpy(), {
