@@ -20,6 +20,9 @@ NESTED_KEYS = ('state_dict_ema', 'model_ema', 'state_dict', 'model_state_dict', 
 PREFIXES = ('module.', '_orig_mod.')
 # What torch names where a pickle refers to anything that is not a tensor's.
 GLOBAL = re.compile(r'GLOBAL ([\w.]+)')
+# Heads of GoogLeNet and Inception v3 that only their training runs, and not every one has.
+AUXILIARY = ('aux1.', 'aux2.', 'AuxLogits.')
+WITH_AUXILIARY = ('GoogLeNet', 'Inception3', 'InceptionV3')
 SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin', '.ckpt')
 
 
@@ -119,7 +122,7 @@ def network_in(module: nn.Module, state: Mapping[str, torch.Tensor]) -> Mapping[
     chose, `model.` mostly, beside losses and measures of its own. Where the names stand at the
     top, or nowhere, or in two places, it is returned as it is.
     """
-    own = [name for name in module.state_dict() if not name.endswith('num_batches_tracked')]
+    own = [name for name in module.state_dict() if not is_spare(name, module)]
     if not own or own[0] in state:
         return state
     places = [name.removesuffix(own[0]) for name in state if name.endswith(f'.{own[0]}')]
@@ -150,9 +153,9 @@ def head_size(module: nn.Module, state: Mapping[str, torch.Tensor]) -> int | Non
 def load_into(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str) -> None:
     """Load a state dict strictly; a difference raises ValueError that names what differs."""
     own = module.state_dict()
-    missing = [name for name in own if name not in state
-               and not name.endswith('num_batches_tracked')]
-    unexpected = [name for name in state if name not in own]
+    missing = [name for name in own if name not in state and not is_spare(name, module)]
+    unexpected = [name for name in state
+                  if name not in own and not is_spare(name, module)]
     shapes = [f'{name}: {tuple(state[name].shape)} in the file, {tuple(own[name].shape)} in the '
               'network' for name in own if name in state and own[name].shape != state[name].shape]
     if missing or unexpected or shapes:
@@ -160,5 +163,24 @@ def load_into(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str)
             ('tensors missing', missing), ('tensors unexpected', unexpected),
             ('shapes different', shapes)) if names]
         raise ValueError(f'weights: {origin} does not fit this architecture: {"; ".join(parts)}; '
-                         'was it trained with another network?')
+                         + (nested_head(missing, unexpected)
+                            or 'was it trained with another network?'))
     module.load_state_dict(state, strict=False)
+
+
+def is_spare(name: str, module: nn.Module) -> bool:
+    """Tell whether only training needs a tensor."""
+    return name.endswith('num_batches_tracked') or (
+        type(module).__name__ in WITH_AUXILIARY and name.startswith(AUXILIARY))
+
+
+def nested_head(missing: list[str], unexpected: list[str]) -> str:
+    """Say what to do where a layer was put into an nn.Sequential, as with a dropout; else ''."""
+    for name in missing:
+        layer, _, kind = name.rpartition('.')
+        inside = [other for other in unexpected
+                  if re.fullmatch(rf'{re.escape(layer)}\.\d+\.{kind}', other)]
+        if len(inside) == 1:
+            return (f"the file has '{inside[0]}' for '{name}': if only a dropout stands beside it "
+                    'there, save it again under that name')
+    return ''

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from cnn_perception.yaml_files import parse_yaml
 import yaml
 
 __all__ = ['find_class', 'imagenet_names', 'load_labels', 'make_unique', 'numbered']
@@ -47,7 +48,7 @@ def load_labels(path: str | Path, count: int) -> tuple[str, ...]:
     Read class names from a file, one for each of the network's `count` outputs.
 
     `.txt`: one name a line, in order. `.json`, `.yaml`: a list, or a mapping from index to name,
-    or from name to index, as torchvision's `class_to_idx` is.
+    or from name to index, as torchvision's `class_to_idx` is; also below the key `names`.
     Raises ValueError where the file does not name exactly `count` classes.
     """
     path = Path(path).expanduser()
@@ -56,7 +57,10 @@ def load_labels(path: str | Path, count: int) -> tuple[str, ...]:
                          'or a .json or .yaml list')
     try:
         names = parse(path)
-    except (UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+    except UnicodeDecodeError as error:
+        raise ValueError(f"labels: '{path}' is not encoded in UTF-8 ({error}): save it again so"
+                         ) from error
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"labels: '{path}' cannot be read as {path.suffix} text: {error}"
                          ) from error
     if len(names) != count:
@@ -85,12 +89,16 @@ def parse(path: Path) -> list[str]:
                          + ', '.join(SUFFIXES))
     text = path.read_text(encoding='utf-8-sig')
     if kind == '.txt':
-        content: object = text.rstrip().splitlines()
+        # Lines only: names may hold Unicode's other separators.
+        content: object = text.rstrip().split('\n')
     elif kind == '.json':
         # Of two names of one index the first would be forgotten.
         content = json.loads(text, object_pairs_hook=lambda pairs: with_each(pairs, path))
     else:
-        content = yaml.safe_load(text)
+        content = parse_yaml(text)
+    # Where YOLO's trainings keep them, among other things.
+    if isinstance(content, dict) and isinstance(content.get('names'), (list, dict)):
+        content = content['names']
     if isinstance(content, dict):
         swapped = (all(type(index) is int for index in content.values())
                    and not all(str(name).isdecimal() for name in content))
@@ -104,6 +112,9 @@ def parse(path: Path) -> list[str]:
         if sorted(by_index) != list(range(len(by_index))):
             raise ValueError(f"labels: indices of '{path}' must run from 0 without gaps")
         content = [by_index[index] for index in range(len(by_index))]
+        # Keras' list of ImageNet has an identifier before each name.
+        if all(isinstance(entry, list) and len(entry) == 2 for entry in content):
+            content = [name for _, name in content]
     if not isinstance(content, list):
         raise ValueError(f"labels: '{path}' holds a {type(content).__name__}, expected a list of "
                          'names or a mapping from index to name')
@@ -123,8 +134,8 @@ def checked(index: int, name: object, path: Path) -> str:
     """Return a class name; ValueError where it is empty, or was made something else of."""
     # YAML reads `no` as False and `1.10` as 1.1: what was meant is not known any more.
     if isinstance(name, bool) or not isinstance(name, (str, int)):
-        raise ValueError(f"labels: class {index} of '{path}' is {name!r}, expected a name; in "
-                         'YAML, write it in quotes')
+        quoted = '' if path.suffix.lower() == '.json' else '; in YAML, write it in quotes'
+        raise ValueError(f"labels: class {index} of '{path}' is {name!r}, expected a name{quoted}")
     if not str(name).strip():
         raise ValueError(f"labels: class {index} of '{path}' has no name; expected one for each")
     return str(name).strip()

@@ -54,6 +54,16 @@ class Preprocessing:
         """Return the number of input channels: 3 (RGB) or 1 (grey)."""
         return len(self.mean)
 
+    def __str__(self) -> str:
+        """Say what is done to a picture, in one line."""
+        height, width = self.crop
+        size = (f'short side to {self.resize}' if isinstance(self.resize, int)
+                else f'to {self.resize[0]} x {self.resize[1]}')
+        middle = '' if self.resize == self.crop else f', middle {height} x {width} of it'
+        mean, std = (', '.join(f'{value:.4g}' for value in values)
+                     for values in (self.mean, self.std))
+        return f'{size} ({self.interpolation}){middle}, mean {mean}, std {std}'
+
     def resized(self, height: int, width: int) -> tuple[int, int]:
         """
         Return the size that a picture of height x width is resized to before the crop.
@@ -103,6 +113,9 @@ def plain(shape: tuple[int, int, int]) -> Preprocessing:
     channels, height, width = shape
     if channels == 1:
         return Preprocessing((height, width), (height, width), mean=(0.5,), std=(0.5,))
+    if channels != 3:
+        raise ValueError(f'the network takes {channels} channels; images can be classified by '
+                         'networks with 3 (red, green, blue) or 1 (grey)')
     return Preprocessing((height, width), (height, width))
 
 

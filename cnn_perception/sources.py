@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 import logging
@@ -9,6 +10,7 @@ from pathlib import Path
 import re
 
 from cnn_perception import photographs
+from cnn_perception.image_files import ImageError, jpeg_size, PNG_SIGNATURE, png_size
 import cv2
 import numpy as np
 
@@ -50,7 +52,11 @@ class PictureList(PictureSource):
         self._entries = entries
         self._width = width
         self._kept: dict[str, Picture] = {}
-        self._unreadable: set[str] = set()
+        self._unreadable: dict[str, tuple[int, int]] = {}
+        stems = Counter(entry.stem for entry in entries if isinstance(entry, Path))
+        # A cat.jpg beside a cat.png is another picture, and who gets the answer must see which.
+        self._names = {str(entry): entry if isinstance(entry, str) else
+                       entry.stem if stems[entry.stem] == 1 else entry.name for entry in entries}
         self.description = f'{len(entries)} pictures from {description}'
         if len(entries) == 1:
             self._load(entries[0])
@@ -60,23 +66,24 @@ class PictureList(PictureSource):
     def pictures(self) -> Iterator[Picture]:
         """Yield the pictures in order of their names; what cannot be read is passed over."""
         for entry in self._entries:
+            # Each is told of once, and tried again when it has changed: a folder is often played
+            # for ever.
+            now = version(entry)
+            if self._unreadable.get(str(entry)) == now:
+                continue
             try:
                 picture = self._load(entry)
             except ValueError as error:
-                # Each is told of once: a folder is often played for ever.
-                if str(entry) not in self._unreadable:
-                    self._unreadable.add(str(entry))
-                    LOGGER.warning('passed over: %s', error)
+                self._unreadable[str(entry)] = now
+                LOGGER.warning('passed over: %s', error)
                 continue
-            self._unreadable.discard(str(entry))
             yield picture
 
     def _load(self, entry: Path | str) -> Picture:
-        name = entry.stem if isinstance(entry, Path) else entry
         if (kept := self._kept.get(str(entry))) is not None:
             return kept
         rgb = read_picture(entry) if isinstance(entry, Path) else photographs.photograph(entry)
-        picture = Picture(name, resized(rgb, self._width))
+        picture = Picture(self._names[str(entry)], resized(rgb, self._width))
         if len(self._kept) < KEPT:
             self._kept[str(entry)] = picture
         return picture
@@ -161,8 +168,31 @@ def read_picture(path: Path) -> np.ndarray:
         raise ValueError(f"'{path}' cannot be read: {error}") from error
     picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     if picture is None:
-        raise ValueError(f"'{path}' is not a picture that OpenCV can read")
+        raise ValueError(f"'{path}' {defect(data.tobytes())}")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+
+
+def defect(data: bytes) -> str:
+    """Say what is wrong with a picture file that OpenCV does not read."""
+    if not data:
+        return 'is empty'
+    try:
+        if data.startswith(b'\xff\xd8'):
+            jpeg_size(data)
+        elif data.startswith(PNG_SIGNATURE):
+            png_size(data)
+    except ImageError as error:
+        return f'cannot be read: {error}'
+    return 'is not a picture that OpenCV can read, or is cut off'
+
+
+def version(entry: Path | str) -> tuple[int, int]:
+    """Return what changes with a file: when it was written, and its size."""
+    try:
+        status = Path(entry).stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
 
 
 def resized(rgb: np.ndarray, width: int) -> np.ndarray:

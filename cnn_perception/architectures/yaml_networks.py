@@ -9,7 +9,7 @@ Networks written in a YAML file: read, checked key by key, and built.
       - flatten
       - linear: classes
 
-Only plain YAML is read (`yaml.safe_load`), and no number of layers or of parameters that a file
+Only plain YAML is read, no key twice, and no number of layers or of parameters that a file
 asks for is built before it is checked. docs/architectures.md explains every key.
 """
 
@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from cnn_perception.yaml_files import parse_yaml
 from torch import nn
 import yaml
 
@@ -78,7 +79,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ArchitectureError(f'is larger than {_MOST_BYTES} bytes, which no network is')
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+        content = parse_yaml(path.read_text(encoding='utf-8'))
     except OSError as error:
         raise ArchitectureError(f'cannot be read ({error.strerror}): give the path of a YAML file '
                                 'with a network, as in config/architectures') from error

@@ -142,6 +142,7 @@ class ClassifierNode(LifecycleNode):
             f'{network.weights}, {len(network.labels)} classes, device '
             f'{self._loaded.classifier.device_reason}, backend '
             f'{self._loaded.classifier.backend_reason}')
+        self.get_logger().info(f'images are resized: {network.preprocessing}')
         # A full collection walks all that torch has loaded: 0.2 s in which no image is answered.
         gc.freeze()
 

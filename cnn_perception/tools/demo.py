@@ -8,6 +8,7 @@ publish, and writes the overlays and a contact sheet of them as PNG files.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from pathlib import Path
 import signal
@@ -16,6 +17,7 @@ import sys
 import time
 
 from cnn_perception.ros.transport import image_environment
+from cnn_perception.sources import open_source
 from cnn_perception.tools.demo_listener import Listener
 from rclpy.executors import ExternalShutdownException
 
@@ -33,7 +35,17 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the demo; 0 where every process started and frames were answered, else 1 or 130."""
     options = parse(arguments)
     folder = Path(options.out)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not options.camera:
+            # What cannot be opened is told before the classifier is waited for.
+            open_source(options.source).close()
+    except OSError as error:
+        print(f'demo: --out {folder} cannot be written to: {error.strerror}', file=sys.stderr)
+        return 1
+    except ValueError as error:
+        print(f'demo: {error}', file=sys.stderr)
+        return 1
     isolate()
     print(f'ROS 2 {os.environ.get("ROS_DISTRO") or "from wheels"}, '
           f'ROS_DOMAIN_ID={os.environ["ROS_DOMAIN_ID"]}; starting the classifier ...', flush=True)
@@ -89,6 +101,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     options.source = options.images or options.video or options.camera or 'photographs'
     if options.rate is None:
         options.rate = 30.0 if options.steady else 5.0
+    if options.rate < 0.0 or (options.loops or 0) < 0:
+        parser.error('--rate and --loops cannot be negative')
     if options.loops is None:
         options.loops = 0 if options.camera else 1 if options.video else 4
     return options
@@ -108,8 +122,7 @@ def classifier_parameters(options: argparse.Namespace) -> dict[str, object]:
 
 def source_parameters(options: argparse.Namespace) -> dict[str, object]:
     """Return the parameters of the image source that differ from their defaults."""
-    # Quoted, or YAML would read a camera's number as an integer.
-    return {'source': f'"{options.source}"', 'rate': options.rate, 'loops': options.loops,
+    return {'source': options.source, 'rate': options.rate, 'loops': options.loops,
             'frame_id_is_name': True, 'wait_for_subscribers': 1, 'exit_when_done': True}
 
 
@@ -119,7 +132,8 @@ def start(name: str, parameters: dict[str, object], folder: Path,
     command = [sys.executable, '-m', 'cnn_perception.ros.start', name, '--ros-args',
                '-r', f'__ns:={NAMESPACE}']
     for key, value in parameters.items():
-        command += ['-p', f'{key}:={str(value).lower() if isinstance(value, bool) else value}']
+        # As JSON, which is YAML too: a camera's number stays a text, and quotes stay quotes.
+        command += ['-p', f'{key}:={json.dumps(value, ensure_ascii=False)}']
     with open(folder / f'{name}.log', 'w') as log:
         # A session of its own, so that Ctrl-C reaches this process first and each node once.
         process = subprocess.Popen(command, env=image_environment(), stdout=log,

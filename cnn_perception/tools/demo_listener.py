@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 import re
@@ -81,8 +81,10 @@ class Listener:
         """Leave the graph and write the overlays."""
         self._node.destroy_node()
         rclpy.try_shutdown()
+        written: set[str] = set()
         for name, picture in self._overlays.items():
-            write(self._folder / f'{re.sub("[^A-Za-z0-9_.-]", "_", name)}.png', picture)
+            written.add(file := file_name(name, written))
+            write(self._folder / file, picture)
         if self._overlays:
             write(self._folder / 'contact_sheet.png',
                   render.contact_sheet(list(self._overlays.values())))
@@ -145,6 +147,15 @@ class Listener:
             self._last_overlay = now
             name = f'{name}_{len(self._overlays):03d}'
         self._overlays[name] = to_rgb(message)
+
+
+def file_name(name: str, taken: Set[str]) -> str:
+    """Return a name for the picture called `name` that no other one has."""
+    safe = re.sub(r'[^\w.-]', '_', name)
+    unique, number = safe, 2
+    while f'{unique}.png' in taken:
+        unique, number = f'{safe}_{number}', number + 1
+    return f'{unique}.png'
 
 
 def write(path: Path, rgb: np.ndarray) -> None:

@@ -69,6 +69,40 @@ def test_a_folder_of_which_nothing_can_be_read_is_refused(tmp_path):
         open_source(str(tmp_path))
 
 
+def test_pictures_of_one_name_are_told_apart_by_what_they_end_in(tmp_path):
+    for name in ('cat.png', 'cat.bmp', 'dog.png'):
+        write(tmp_path / name, np.full((6, 8, 3), 9, np.uint8))
+    assert [picture.name for picture in open_source(str(tmp_path)).pictures()] == [
+        'cat.bmp', 'cat.png', 'dog']
+
+
+@pytest.mark.parametrize(('suffix', 'cause'), [
+    ('.png', 'cannot be read: PNG of .* is cut off'),
+    ('.jpg', 'cannot be read: JPEG of .* is (damaged or )?cut off'), ('.bmp', 'or is cut off'),
+    ('.webp', 'or is cut off')])
+def test_files_that_were_cut_off_are_called_so(tmp_path, suffix, cause):
+    path = tmp_path / f'half{suffix}'
+    write(path, photographs.photograph('cat'))
+    whole = path.read_bytes()
+    path.write_bytes(whole[:len(whole) // 20])
+    with pytest.raises(ValueError, match=rf"half{suffix}' .*{cause}"):
+        open_source(str(path))
+    path.write_bytes(b'')
+    with pytest.raises(ValueError, match='is empty'):
+        open_source(str(path))
+
+
+def test_a_file_that_was_mended_is_played(tmp_path, caplog):
+    write(tmp_path / 'a.png', np.full((6, 8, 3), 9, np.uint8))
+    (tmp_path / 'b.png').write_text('not yet')
+    source = open_source(str(tmp_path))
+    for _ in range(2):
+        assert [picture.name for picture in source.pictures()] == ['a']
+    assert caplog.text.count('passed over') == 1
+    write(tmp_path / 'b.png', np.full((6, 8, 3), 9, np.uint8))
+    assert [picture.name for picture in source.pictures()] == ['a', 'b']
+
+
 def test_a_video_file(start, namespace, observer, frames, tmp_path):
     path = tmp_path / 'grey.avi'
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
