@@ -75,7 +75,7 @@ def find_class(wanted: str, names: Sequence[str]) -> int:
         return names.index(wanted)
     if wanted.isdecimal() and int(wanted) < len(names):
         return int(wanted)
-    near = [name for name in names if wanted.lower() in name.lower()][:3]
+    near = [name for name in names if wanted and wanted.lower() in name.lower()][:3]
     raise ValueError(f"got '{wanted}', expected a class name or an index from 0 to "
                      f'{len(names) - 1}'
                      + (f'; near matches: {", ".join(near)}' if near else ''))

@@ -31,8 +31,9 @@ def refusal(settings: Settings) -> str:
     if importlib.util.find_spec('nncf') is None:
         return 'precision int8 needs the package nncf: pip install nncf'
     if not settings.calibration:
-        return ('precision int8 needs calibration pictures like those of the robot: give some '
-                '(tens to hundreds, (H, W, 3) uint8 RGB), or choose precision bfloat16 or float32')
+        return ('precision int8 needs calibration pictures like those of the robot, tens to '
+                'hundreds: give the node a folder of them as calibration (in Python a list of '
+                '(H, W, 3) uint8 RGB), or choose precision bfloat16 or float32')
     return ''
 
 

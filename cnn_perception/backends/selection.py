@@ -30,6 +30,8 @@ LOGGER = logging.getLogger('cnn_perception')
 AUTO = {'cpu': ('openvino', 'torch'), 'cuda': ('cuda', 'torch')}
 # Largest difference of a probability on a picture of noise. It is there to catch an engine that
 # computes something else, or overflows; rounding is far below it.
+# Beyond this somebody should look whether the answers are still good.
+INT8_TOLERANCE = 0.1
 PROBE_TOLERANCE = {'float32': 1e-3, 'float16': 0.1, 'bfloat16': 0.1, 'int8': 1.0}
 # Largest difference of a probability on pictures that precision auto takes half precision with.
 AUTO_TOLERANCE = 0.02
@@ -167,7 +169,12 @@ def build(name: str, module: nn.Module, preprocessing: Preprocessing, settings: 
         raise CompileError(f"in {settings.precision} its answer differs from torch's by "
                            f'{found.difference:.2g} on a test picture')
     if settings.precision == 'int8':
-        backend.notes = str(agreement(backend, module, settings.calibration))
+        found = agreement(backend, module, settings.calibration)
+        backend.notes = str(found)
+        if found.difference > INT8_TOLERANCE:
+            LOGGER.warning('in int8 probabilities move by up to %.2g on the calibration pictures; '
+                           'more of them, like those of the robot, or another precision may be '
+                           'needed', found.difference)
     return backend
 
 

@@ -38,7 +38,7 @@ def table(name: str) -> np.ndarray:
         near = difflib.get_close_matches(wanted, names(), n=3)
         raise ValueError(f"no colour map is called '{name}'"
                          + (f'; did you mean {" or ".join(near)}?' if near else '')
-                         + f' There are {", ".join(names())}')
+                         + f'; expected one of {", ".join(names())}')
     colours.flags.writeable = False
     return colours
 

@@ -13,7 +13,8 @@ from types import FrameType
 
 from cnn_perception.ros.memory import keep_image_blocks
 import rclpy
-from rclpy.exceptions import ParameterException, ParameterUninitializedException
+from rclpy.exceptions import (
+    InvalidParameterTypeException, ParameterException, ParameterUninitializedException)
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
@@ -55,10 +56,7 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
     except (ParameterException, ValueError) as error:
         if node is not None:
             raise
-        hint = 'see `ros2 param describe` or the README for what a parameter accepts'
-        if isinstance(error, ParameterUninitializedException):
-            hint = "an empty list has no type: write [''] for no names and no layers"
-        rclpy.logging.get_logger('cnn_perception').fatal(f'not started: {error}; {hint}')
+        rclpy.logging.get_logger('cnn_perception').fatal(f'not started: {error}{remedy(error)}')
         return 1
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
@@ -84,6 +82,20 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
             sys.stderr.flush()
             os._exit(1)
     return 0
+
+
+def remedy(error: Exception) -> str:
+    """Say what to write instead of a parameter's value that was refused; '' where that is said."""
+    if isinstance(error, ParameterUninitializedException):
+        return "; an empty list has no type: write [''] for no names and no layers"
+    if not isinstance(error, InvalidParameterTypeException):
+        return ''
+    given, _, expected = str(error).rpartition('expecting type')
+    if 'DOUBLE' in expected and 'INTEGER' in given.rpartition('of type')[2]:
+        return '; numbers are written with a point here: 1.0 for 1'
+    if 'STRING' in expected:
+        return '; texts that look like something else are written in quotes: "1" for 1'
+    return '; the table in the README has the type of each'
 
 
 def interrupt(number: int, frame: FrameType | None) -> None:

@@ -66,20 +66,24 @@ def _parser() -> argparse.ArgumentParser:
     other.add_argument('--compare', nargs='+', metavar='NETWORK',
                        help='compare networks: accuracy, parameters, multiply-adds, latency')
     comparing = parser.add_argument_group('with --compare')
-    comparing.add_argument('--out', type=Path, default=Path('comparison.png'), metavar='PNG',
-                           help='file of the chart (default: %(default)s)')
+    comparing.add_argument('--out', type=Path, metavar='PNG',
+                           help='file of the chart (default: comparison.png)')
     comparing.add_argument('--no-latency', action='store_true', help='measure nothing')
-    comparing.add_argument('--rounds', type=int, default=10, metavar='N',
-                           help='timed runs of each network (default: %(default)s)')
-    comparing.add_argument('--weights', choices=WEIGHTS, default='first',
+    comparing.add_argument('--rounds', type=int, metavar='N',
+                           help='timed runs of each network (default: 10)')
+    comparing.add_argument('--weights', choices=WEIGHTS,
                            help="whose accuracy: torchvision's first weights of a network, whose "
-                           'recipes are alike, or its best (default: %(default)s)')
+                           'recipes are alike, or its best (default: first)')
     return parser
 
 
 def _answer(options: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
     if options.network is not None and (options.list or options.compare):
         parser.error('give a network, --list or --compare, only one of them')
+    if not options.compare:
+        for option in ('out', 'no_latency', 'rounds', 'weights'):
+            if getattr(options, option) not in (None, False):
+                parser.error(f'--{option.replace("_", "-")} belongs to --compare')
     if options.list is not None:
         found = names(options.list)
         if not found:
@@ -96,18 +100,20 @@ def _answer(options: argparse.Namespace, parser: argparse.ArgumentParser) -> str
 
 
 def _comparison(options: argparse.Namespace) -> str:
-    if not options.out.absolute().parent.is_dir():
-        raise ArchitectureError(f'--out: got {options.out}, expected a file in a folder that '
-                                'exists')
-    comparison = compare(options.compare, not options.no_latency, options.rounds, options.weights)
+    out = options.out or Path('comparison.png')
+    if not out.absolute().parent.is_dir() or out.suffix.lower() != '.png':
+        raise ArchitectureError(f'--out: got {out}, expected a .png file in a folder that exists')
+    rounds = 10 if options.rounds is None else options.rounds
+    comparison = compare(options.compare, not options.no_latency, rounds,
+                         options.weights or 'first')
     if all(row.accuracy is None for row in comparison.networks):
         print('no chart: none of these networks has a published accuracy', file=sys.stderr)
         return _formatted(comparison, options.format)
     # Imported late: no other command needs matplotlib.
     from cnn_perception.architectures.chart import draw_chart
-    left_out = draw_chart(comparison, options.out)
+    left_out = draw_chart(comparison, out)
     without = f' (without {", ".join(left_out)}: no published accuracy)' if left_out else ''
-    print(f'chart: {options.out}{without}', file=sys.stderr)
+    print(f'chart: {out}{without}', file=sys.stderr)
     return _formatted(comparison, options.format)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
+import os
 from pathlib import Path
 import re
 import sys
@@ -44,7 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not options.list and options.image is None:
             raise ValueError('which image? Give --image FILE or --image '
                              f'{"|".join(photographs.NAMES)}')
+        if options.std and not options.mean:
+            raise ValueError('--std without --mean: give both, as the network was trained with')
         frame = None if options.list else _image(options.image)
+        if frame is not None:
+            _check_folder(options.out)
         classifier = Classifier(
             options.architecture, options.weights, options.device, label_file=options.label_file,
             input_size=options.input_size, mean=options.mean, std=options.std)
@@ -200,6 +205,7 @@ def _class_index(wanted: str | None, labels: Sequence[str]) -> int | None:
 
 
 def _channels(words: Sequence[str]) -> str | tuple[int, ...]:
+    words = ' '.join(words).replace(',', ' ').split()
     if len(words) == 1 and not words[0].isdecimal():
         return words[0]
     if not all(word.isdecimal() for word in words):
@@ -217,6 +223,15 @@ def _range(words: Sequence[str]) -> str | tuple[float, float]:
         raise ValueError(f"--normalize: got '{' '.join(words)}', expected 'map', 'layer' or two "
                          'numbers') from error
     return low, high
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder in which nothing can be written, before anything is computed for it."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents)
+                 if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(f'--out: got {folder}, expected a folder, but {there} '
+                         + ('cannot be written to' if there.is_dir() else 'exists and is none'))
 
 
 def _write(pictures: dict[str, np.ndarray], folder: Path) -> None:

@@ -177,7 +177,9 @@ def test_a_failed_configure_leaves_no_publisher(start, namespace, observer):
 
 @pytest.mark.parametrize(('argument', 'expected'), [
     ('top_k:=0', 'out of range'), ('top_k:=many', 'Wrong parameter type'),
-    ('score_threshold:=1.5', 'out of range')])
+    ('score_threshold:=1.5', 'out of range'),
+    ('mean:=[0, 0, 0]', 'written with a point here: 1.0 for 1'),
+    ('labels:=123', 'written in quotes: "1" for 1')])
 def test_a_parameter_out_of_range_ends_the_start_with_one_line(
         start, namespace, argument, expected):
     process = start('classifier', namespace, '-p', argument, **SMALL)

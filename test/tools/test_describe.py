@@ -76,6 +76,7 @@ def test_compare_without_anything_to_draw(tmp_path: Path,
     (['none.yaml'], 'none.yaml: cannot be read'),
     (['--list', 'nothing*'], "no network matches 'nothing*'"),
     (['--compare', 'alexnet', '--out', 'no/such/folder/chart.png'], '--out: got'),
+    (['--compare', 'alexnet', '--out', 'chart.pdf'], 'expected a .png file'),
 ])
 def test_mistakes(arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
@@ -103,3 +104,13 @@ def test_as_a_module_into_a_closed_pipe() -> None:
         stdout=writing, stderr=subprocess.PIPE, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, '')
+
+
+@pytest.mark.parametrize('option', [['--out', 'chart.png'], ['--no-latency'], ['--rounds', '3'],
+                                    ['--weights', 'best']])
+def test_options_of_the_comparison_are_refused_without_one(
+        option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(['lenet5', *option])
+    assert ended.value.code == 2
+    assert f'{option[0]} belongs to --compare' in capsys.readouterr().err

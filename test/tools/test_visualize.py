@@ -87,7 +87,7 @@ def test_a_network_without_rows_and_columns(tmp_path, image, capsys):
 def test_layers_that_cannot_be_drawn_are_told_and_left_out(tmp_path, capsys):
     assert main(['--image', 'cat', '--architecture', 'timm/vit_tiny_patch16_224', '--weights',
                  'none', '--device', 'cpu', '--layers', 'patch_embed.proj', 'blocks.0.attn.*',
-                 'norm.layer_norm', '--channels', '3', '5000', '--out', str(tmp_path)]) == 0
+                 'norm.layer_norm', '--channels', '3,5000,3', '--out', str(tmp_path)]) == 0
     names = {path.stem for path in tmp_path.iterdir()}
     assert {'overlay', 'layer_patch_embed.proj', 'layer_norm.layer_norm'} <= names
     assert main(['--image', 'cat', *LENET, '--layers', 'conv1', 'conv2', '--channels', '9',
@@ -120,7 +120,8 @@ def test_list(capsys):
     (['--image', 'cat', *LENET, '--normalize', '1', 'x'], "--normalize: got '1 x'"),
     (['--image', 'cat', *LENET, '--normalize', '1', '2', '3'], '--normalize: got'),
     (['--image', 'cat', *LENET, '--colormap', 'jett'], 'did you mean jet'),
-    (['--image', 'cat', *LENET, '--out', __file__], 'exists')])
+    (['--image', 'cat', *LENET, '--std', '0.5'], '--std without --mean'),
+    (['--image', 'cat', *LENET, '--out', f'{__file__}/below'], 'exists and is none')])
 def test_mistakes_are_told_in_one_line(arguments, told, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 2
