@@ -29,25 +29,36 @@ DISABLE = torch.compiler.disable
 EXPORTED = 'torchvision.ops._register_onnx_ops'
 
 
-class Later(ModuleType):
-    """Stands for the compiler's module that is asked; anything else of it loads the real one."""
+class StandIn(ModuleType):
+    """Stands for a module that is not loaded; what it does not have itself loads the real one."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Load the real module for what only that has."""
+        if name.startswith('__'):
+            raise AttributeError(name)
+        self.leave()
+        return getattr(importlib.import_module(self.__name__), name)
+
+    def leave(self) -> None:
+        """Make room for the real module."""
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        parent, _, child = self.__name__.rpartition('.')
+        if vars(sys.modules.get(parent, self)).get(child) is self:
+            delattr(sys.modules[parent], child)
+
+
+class Asked(StandIn):
+    """The compiler's module that torchvision asks."""
 
     @staticmethod
     def is_compile_supported(device_type: str) -> bool:
         """Answer torchvision's question when it is asked, not when it is imported."""
         return bool(importlib.import_module(ASKED).is_compile_supported(device_type))
 
-    def __getattr__(self, name: str) -> Any:
-        """Load the real module for what only that has."""
-        if name.startswith('__'):
-            raise AttributeError(name)
-        if sys.modules.get(ASKED) is self:
-            del sys.modules[ASKED]
-        return getattr(importlib.import_module(ASKED), name)
 
-
-class Undisturbed(ModuleType):
-    """Stands for the compiler where it is only told what to leave alone; else loads it."""
+class Undisturbed(StandIn):
+    """The compiler, where it is only told what to leave alone."""
 
     @staticmethod
     def disable(fn: Callable, *arguments: Any, **options: Any) -> Callable:
@@ -58,20 +69,6 @@ class Undisturbed(ModuleType):
                 return fn(*given, **named)
             return compiler.disable(fn, *arguments, **options)(*given, **named)
         return run
-
-    def __getattr__(self, name: str) -> Any:
-        """Load the real module for what only that has."""
-        if name.startswith('__'):
-            raise AttributeError(name)
-        self.leave()
-        return getattr(importlib.import_module(COMPILER), name)
-
-    def leave(self) -> None:
-        """Make room for the real module."""
-        if sys.modules.get(COMPILER) is self:
-            del sys.modules[COMPILER]
-        if vars(torch).get('_dynamo') is self:
-            del torch._dynamo
 
 
 @contextlib.contextmanager
@@ -115,15 +112,14 @@ def without_compiler() -> Iterator[None]:
     if COMPILER in sys.modules:
         yield
         return
-    later = Later(ASKED)
-    sys.modules[ASKED] = later
+    asked = Asked(ASKED)
+    sys.modules[ASKED] = asked
     setattr(torch.compiler, 'disable', disabled_later)  # noqa: B010 - of another signature
     try:
         yield
     finally:
         torch.compiler.disable = DISABLE
-        if sys.modules.get(ASKED) is later:
-            del sys.modules[ASKED]
+        asked.leave()
 
 
 @contextlib.contextmanager

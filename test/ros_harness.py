@@ -53,9 +53,9 @@ class NodeProcess:
     def log(self) -> str:
         return self.log_path.read_text(errors='replace')
 
-    def wait_for_log(self, text: str, timeout: float = TIMEOUT) -> None:
+    def wait_for_log(self, text: str, timeout: float = TIMEOUT, since: int = 0) -> None:
         deadline = time.monotonic() + timeout
-        while text not in self.log:
+        while text not in self.log[since:]:
             if time.monotonic() > deadline or self.process.poll() is not None:
                 raise AssertionError(f'"{text}" never came; the log is:\n{self.log}')
             time.sleep(0.05)

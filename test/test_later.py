@@ -43,17 +43,23 @@ def importing(name):
     return lambda: __import__(name)
 """
 CASES = {
-    'threads that load and import do not wait for each other': THREADS + """
+    'threads that load and import do not wait for each other, and networks are compiled':
+    THREADS + """
 begin(lambda: later.load(later.META), importing('torch._dynamo'))
 assert not later.is_put_off(later.META)
+double = torch.compile(lambda x: 2 * x, backend='eager', fullgraph=True)
+assert double(torch.ones(1)).tolist() == [2.0]
 """,
     'threads that import what both need do not wait for each other': THREADS + """
 begin(importing('torch._decomp'), importing('torch._dynamo'))
 """,
-    'threads that ask at once get the same': THREADS + """
+    'threads that ask at once get the same, and networks are exported': THREADS + """
 found = []
 begin(*[lambda: found.append(torch.export.Dim)] * 4)
 assert len(found) == 4 and {*found} == {torch.export.Dim}
+exported = torch.export.export(torch.nn.Conv2d(1, 1, 3), (torch.ones(1, 1, 3, 3),))
+assert exported.module()(torch.ones(1, 1, 3, 3)).shape == (1, 1, 1, 1)
+assert not later.is_put_off(later.META) and not later.is_put_off('torch.export')
 """,
     'one that imports a part while another runs the whole is not waited for': THREADS + """
 def part():
@@ -79,21 +85,14 @@ for name in ('efficientnet_lite0', 'config/architectures/small_resnet.yaml'):
     classifier = Classifier(name, 'none', 'cpu')
     classifier.predict([np.zeros((32, 32, 3), np.uint8)], GradCam(classifier).taps_for())
 assert later.is_put_off(later.META) and later.is_put_off('torch.export')
-from cnn_perception.architectures.layer_table import describe
-assert describe('efficientnet_lite0').multiply_adds == 385187552
-assert not later.is_put_off(later.META)
-""",
-    'a network that torch looks up more for answers as well': """
-from cnn_perception.classifier import Classifier
+# Its operation has torch look up more than others.
 classifier = Classifier('resnet18', 'none', 'cpu')
 [answer] = classifier.predict([np.zeros((32, 32, 3), np.uint8)], ['layer4.1.add'])
 assert answer.activations['layer4.1.add'].shape == (512, 7, 7)
 assert later.is_put_off(later.META)
-""",
-    'networks are exported': """
-exported = torch.export.export(torch.nn.Conv2d(1, 1, 3), (torch.ones(1, 1, 3, 3),))
-assert exported.module()(torch.ones(1, 1, 3, 3)).shape == (1, 1, 1, 1)
-assert not later.is_put_off(later.META) and not later.is_put_off('torch.export')
+from cnn_perception.architectures.layer_table import describe
+assert describe('efficientnet_lite0').multiply_adds == 385187552
+assert not later.is_put_off(later.META)
 """,
     'what lies in it is one module': """
 from torch.export.dynamic_shapes import Dim
@@ -101,12 +100,6 @@ assert not later.is_put_off('torch.export')
 assert torch.export.Dim is Dim
 assert torch.export.dynamic_shapes is sys.modules['torch.export.dynamic_shapes']
 assert type(torch.export) is type(sys)
-""",
-    'networks are compiled': """
-import torch._dynamo
-assert not later.is_put_off(later.META)
-double = torch.compile(lambda x: 2 * x, backend='eager', fullgraph=True)
-assert double(torch.ones(1)).tolist() == [2.0]
 """,
     'torchvision computes, and can be exported by who asks for it': """
 from cnn_perception.quick_imports import torchvision

@@ -13,19 +13,19 @@ from cnn_perception.explain import GradCam
 """
 CASES = {
     # All that a node with a viewer does, of the three sources of networks.
-    'no compiler is loaded': """
+    'no compiler is loaded, nor timm for others; both work afterwards': """
 import cnn_perception.ros.classifier_node
-for name in ('lenet5', 'resnet18', 'timm/resnet10t'):
+for name in ('efficientnet_lite0', 'resnet18', 'lenet5', 'timm/resnet10t'):
+    assert 'timm' not in sys.modules
     classifier = Classifier(name, 'none', 'cpu')
     classifier.predict([np.zeros((32, 32, 3), np.uint8)], GradCam(classifier).taps_for())
 assert {'torchvision', 'timm'} <= sys.modules.keys()
 assert not {'torch._dynamo', 'triton'} & sys.modules.keys()
-""",
-    'timm is not loaded for others': """
-for name in ('resnet18', 'efficientnet_lite0'):
-    classifier = Classifier(name, 'none', 'cpu')
-    GradCam(classifier)
-assert 'timm' not in sys.modules
+import torch, torchvision
+boxes = torch.tensor([[0.0, 0.0, 0.0, 4.0, 4.0]])
+mean = torchvision.ops.roi_align(torch.ones(1, 1, 8, 8), boxes, 2)
+assert mean.tolist() == [[[[1.0, 1.0], [1.0, 1.0]]]]
+assert torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1)).tolist() == [2.0]
 """,
     'layers are described without the compiler, which works afterwards': """
 import torch
@@ -65,20 +65,6 @@ gc.disable()
 quick_imports.import_quickly('timm')
 assert not gc.isenabled()
 """,
-    'torchvision gets its answer': """
-import torch, torchvision
-boxes = torch.tensor([[0.0, 0.0, 0.0, 4.0, 4.0]])
-mean = torchvision.ops.roi_align(torch.ones(1, 1, 8, 8), boxes, 2)
-assert mean.tolist() == [[[[1.0, 1.0], [1.0, 1.0]]]]
-from cnn_perception.quick_imports import Later
-import torch._dynamo.utils as real
-assert Later.is_compile_supported('cpu') == bool(real.is_compile_supported('cpu'))
-assert not isinstance(real, Later)
-""",
-    'the compiler works afterwards': """
-import timm, torch
-assert torch.compile(lambda x: x + 1, backend='eager')(torch.ones(1)).tolist() == [2.0]
-""",
     'what is disabled for the compiler runs': """
 import torch
 from cnn_perception import quick_imports
@@ -89,10 +75,12 @@ with quick_imports.without_compiler():
     later = torch.compiler.disable(double)
     assert torch.compiler.disable is not quick_imports.DISABLE
     asked = sys.modules['torch._dynamo.utils']
-    assert isinstance(asked, quick_imports.Later)
+    assert isinstance(asked, quick_imports.Asked)
     # What else is asked for is the real thing's.
     assert callable(asked.counters.clear)
-    assert sys.modules['torch._dynamo.utils'] is not asked
+    import torch._dynamo.utils as real
+    assert asked.is_compile_supported('cpu') == bool(real.is_compile_supported('cpu'))
+    assert sys.modules['torch._dynamo.utils'] is real is not asked
 assert torch.compiler.disable is quick_imports.DISABLE
 assert (later(3), later.__name__, later.__doc__) == (6, 'double', 'Twice.')
 assert torch.compile(lambda x: later(x) + 1, backend='eager')(torch.ones(1)).tolist() == [3.0]

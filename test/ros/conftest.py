@@ -72,6 +72,24 @@ def classifier(shared_namespace, tmp_path_factory):
         pass
 
 
+@pytest.fixture(scope='module')
+def share(tmp_path_factory):
+    """Return a function that starts a node for several tests: (process, observer)."""
+    nodes, observers = start_nodes(tmp_path_factory.mktemp('shared')), []
+    start = next(nodes)
+
+    def share(module, **parameters):
+        namespace = next(NAMESPACES)
+        process = start(module, namespace, **parameters)
+        observers.append(Observer(namespace))
+        return process, observers[-1]
+    yield share
+    for observer in observers:
+        observer.close()
+    for _ in nodes:
+        pass
+
+
 @pytest.fixture
 def watcher(shared_namespace, classifier):
     """Observe the shared classifier."""

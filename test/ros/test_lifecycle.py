@@ -21,6 +21,8 @@ from std_srvs.srv import Trigger
 from vision_msgs.msg import Classification, LabelInfo
 
 SMALL = {'architecture': 'mobilenet_v3_small', 'weights': 'none'}
+DEFAULTS = {**{row.name: row.default for row in parameters.CLASSIFIER}, **SMALL}
+QUICK = {'architecture': 'lenet5', 'weights': 'none'}
 
 
 def picture():
@@ -80,35 +82,58 @@ def test_topics_without_a_picture_are_not_offered(start, namespace, observer):
     assert classifies(observer)
 
 
+@pytest.mark.parametrize(('name', 'value', 'cause'), [
+    ('architecture', 'resnt18', 'Did you mean resnet18'),
+    ('image_transport', 'theora', 'expected one of: raw, compressed')])
+def test_a_failed_start_tells_its_cause_and_can_be_mended(
+        start, namespace, observer, name, value, cause):
+    process = start('classifier', namespace, **{**SMALL, name: value})
+    process.wait_for_log('configure failed: ')
+    line = next(line for line in process.log.splitlines() if 'configure failed' in line)
+    assert cause in line
+    assert 'Traceback' not in process.log
+    assert observer.state() == 'unconfigured'
+    assert observer.set_parameter(name, DEFAULTS[name]).successful
+    assert observer.change_state('configure')
+    assert observer.change_state('activate')
+    assert classifies(observer)
+
+
+@pytest.fixture(scope='module')
+def unconfigured(share):
+    process, observer = share('classifier', autostart=False, **QUICK)
+    observer.wait_for_state('unconfigured')
+    return process, observer
+
+
 @pytest.mark.parametrize(('wrong', 'cause'), [
-    ({'architecture': 'resnt18'}, 'Did you mean resnet18'),
     ({'weights': '/nowhere/model.pth'}, "no file '/nowhere/model.pth'"),
     ({'architecture': 'resnet18', 'weights': 'IMAGENET1K_V9'}, 'resnet18 has IMAGENET1K_V1'),
     ({'labels': '/nowhere/names.txt'}, "no file '/nowhere/names.txt'"),
     ({'device': 'gpu'}, "expected 'auto', 'cpu', 'cuda' or 'cuda:N'"),
     ({'device': 'cuda:99'}, 'check nvidia-smi'),
-    ({'image_transport': 'theora'}, 'expected one of: raw, compressed'),
-    ({'class_id_format': 'number'}, 'expected one of: name, index'),
     ({'input_size': [4, 4, 4]}, 'expected [height, width]'),
     ({'backend': 'cuda'}, 'it runs on cuda'),
     ({'backend': 'tensorrt'}, 'it runs on cuda'),
     ({'calibration': '/nowhere'}, "calibration: source '/nowhere' does not exist"),
     ({'image_topic': 'camera/image-raw'}, "image_topic is 'camera/image-raw'"),
 ])
-def test_configure_fails_with_its_cause_and_can_be_mended(
-        start, namespace, observer, wrong, cause):
-    process = start('classifier', namespace, **{**SMALL, **wrong})
-    process.wait_for_log('configure failed: ')
-    line = next(line for line in process.log.splitlines() if 'configure failed' in line)
+def test_configure_fails_with_its_cause_and_can_be_mended(unconfigured, wrong, cause):
+    process, observer = unconfigured
+    before = len(process.log)
+    for name, value in wrong.items():
+        assert observer.set_parameter(name, value).successful
+    assert not observer.change_state('configure')
+    process.wait_for_log('configure failed: ', since=before)
+    line = next(line for line in process.log[before:].splitlines() if 'configure failed' in line)
     assert cause in line
     assert 'Traceback' not in process.log
     assert observer.state() == 'unconfigured'
     for name in wrong:
-        good = {**{row.name: row.default for row in parameters.CLASSIFIER}, **SMALL}[name]
-        assert observer.set_parameter(name, good).successful
+        assert observer.set_parameter(name, {**DEFAULTS, **QUICK}[name]).successful
     assert observer.change_state('configure')
-    assert observer.change_state('activate')
-    assert classifies(observer)
+    assert observer.state() == 'inactive'
+    assert observer.change_state('cleanup')
 
 
 def test_a_transition_by_number_that_is_not_possible_is_refused(start, namespace, observer):
