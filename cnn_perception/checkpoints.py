@@ -60,7 +60,7 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     except pickle.UnpicklingError as error:
         raise ValueError(f"weights: '{path}' {refused(error, path)}") from error
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        if 'TorchScript' in str(error):
+        if isinstance(error, RuntimeError) and 'TorchScript' in str(error):
             raise ValueError(f"weights: '{path}' is a TorchScript archive, which is a program and "
                              'not loaded; save its tensors with torch.save(torch.jit.load(path)'
                              '.state_dict(), other_path)') from error
@@ -120,13 +120,15 @@ def network_in(module: nn.Module, state: Mapping[str, torch.Tensor]) -> Mapping[
 
     A framework's training module (Lightning's) holds the network under a name that its author
     chose, `model.` mostly, beside losses and measures of its own. Where the names stand at the
-    top, or nowhere, or in two places, it is returned as it is.
+    top, or nowhere, or in two places, it is returned as it is. Most names are enough: which are
+    missing is for `load_into` to say.
     """
     own = [name for name in module.state_dict() if not is_spare(name, module)]
     if not own or own[0] in state:
         return state
     places = [name.removesuffix(own[0]) for name in state if name.endswith(f'.{own[0]}')]
-    places = [place for place in places if all(place + name in state for name in own)]
+    places = [place for place in places
+              if 2 * sum(place + name in state for name in own) > len(own)]
     if len(places) != 1:
         return state
     return {name.removeprefix(places[0]): value for name, value in state.items()
@@ -142,7 +144,7 @@ def head_size(module: nn.Module, state: Mapping[str, torch.Tensor]) -> int | Non
     """
     own = module.state_dict()
     heads = [name for name in own if name in state and own[name].ndim > 0
-             and own[name].shape != state[name].shape]
+             and not is_spare(name, module) and own[name].shape != state[name].shape]
     sizes = {state[name].shape[0] for name in heads if state[name].ndim > 0
              and own[name].shape[1:] == state[name].shape[1:]}
     if len(sizes) == 1 and len(heads) <= 4 and list(own)[-1] in heads:
@@ -157,7 +159,8 @@ def load_into(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str)
     unexpected = [name for name in state
                   if name not in own and not is_spare(name, module)]
     shapes = [f'{name}: {tuple(state[name].shape)} in the file, {tuple(own[name].shape)} in the '
-              'network' for name in own if name in state and own[name].shape != state[name].shape]
+              'network' for name in own if name in state and own[name].shape != state[name].shape
+              and not is_spare(name, module)]
     if missing or unexpected or shapes:
         parts = [f'{len(names)} {what} (first: {names[0]})' for what, names in (
             ('tensors missing', missing), ('tensors unexpected', unexpected),
@@ -165,7 +168,8 @@ def load_into(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str)
         raise ValueError(f'weights: {origin} does not fit this architecture: {"; ".join(parts)}; '
                          + (nested_head(missing, unexpected)
                             or 'was it trained with another network?'))
-    module.load_state_dict(state, strict=False)
+    module.load_state_dict({name: value for name, value in state.items()
+                            if name in own and own[name].shape == value.shape}, strict=False)
 
 
 def is_spare(name: str, module: nn.Module) -> bool:

@@ -8,24 +8,48 @@ import yaml
 
 __all__ = ['parse_yaml']
 
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which forgets the first of two values of a key without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Return a mapping; ConstructorError where a key is there twice (YAML 1.2, 3.2.1.3)."""
-        seen: set[tuple[str, str]] = set()
-        for key, _ in node.value:
-            # `<<` may stand there for several mappings that are merged.
-            if not isinstance(key, yaml.ScalarNode) or key.tag == 'tag:yaml.org,2002:merge':
-                continue
-            if (key.tag, key.value) in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key '{key.value}' is there twice", key.start_mark)
-            seen.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)
+# `<<` may stand there for several mappings that are merged.
+MERGE = 'tag:yaml.org,2002:merge'
 
 
 def parse_yaml(text: str) -> Any:
-    """Return what a YAML text holds, plain values only; yaml.YAMLError says what is wrong."""
-    return yaml.load(text, _Loader)  # a safe loader
+    """
+    Return what a YAML text holds, plain values only; yaml.YAMLError says what is wrong.
+
+    A key that is there twice, which YAML 1.2 (3.2.1.3) does not allow, is wrong; PyYAML forgets
+    the first value without a word.
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        # Before anything is constructed: then what is merged into a mapping stands in it, too.
+        check_keys(loader, node)
+        return loader.construct_document(node)
+    except (TypeError, ValueError) as error:  # of a value that is not what its tag says
+        raise yaml.YAMLError(str(error)) from error
+    finally:
+        loader.dispose()
+
+
+def check_keys(loader: yaml.SafeLoader, root: yaml.Node) -> None:
+    """Raise ConstructorError where a mapping below a node has a key twice."""
+    left: list[yaml.Node] = [root]
+    visited: set[int] = set()
+    while left:
+        node = left.pop()
+        if id(node) in visited or isinstance(node, yaml.ScalarNode):
+            continue
+        visited.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            left += node.value
+            continue
+        left += [value for _, value in node.value]
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
+                if (value := loader.construct_object(key)) in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"the key '{key.value}' is there twice", key.start_mark)
+                seen.add(value)

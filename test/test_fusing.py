@@ -226,6 +226,12 @@ def test_masked_classes_do_not_hide_what_is_wrong(timed, mask):
                  (Shifted(1e-5 + masks), 1.0), (Shifted(masks), 2.0)) == (3, [3, 4])
 
 
+def test_large_logits_are_no_masks(timed):
+    large = torch.tensor([5e4, 2e4, 3e4])
+    assert timed((Shifted(large.flip(0)), 1.0), (Shifted(large * 1.0001), 1.0),
+                 (Shifted(large), 2.0)) == (1, [1, 2])
+
+
 def test_what_cannot_be_recorded_is_not_the_fastest():
     assert cuda_variants.seconds(SimpleNamespace(failure='no'), None) == float('inf')
 

@@ -390,7 +390,8 @@ def test_a_small_picture_fills_its_place_on_the_dashboard():
 
 @pytest.mark.parametrize(('text', 'drawn'), [
     ('Müslischüssel', 'Muslischussel'), ('Straße', 'Strasse'), ('crème brûlée', 'creme brulee'),
-    ('smørrebrød', 'smorrebrod'), ('Łódź', 'Lodz'), ('北京', '??'), ('tabby cat', 'tabby cat')])
+    ('smørrebrød', 'smorrebrod'), ('Łódź', 'Lodz'), ('北京', '??'), ('한국', '??'),
+    ('u\u0308ber', 'uber'), ('½ l', '1/2 l'), ('tabby cat', 'tabby cat')])
 def test_names_are_drawn_in_the_letters_of_the_font(text, drawn):
     frame = np.full((240, 320, 3), 9, np.uint8)
     np.testing.assert_array_equal(render.overlay(frame, [(text, 0.5)]),

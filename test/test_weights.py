@@ -130,6 +130,14 @@ def test_heads_that_only_training_runs_may_be_there_or_not(tmp_path, architectur
         torch.testing.assert_close(network.module(batch), trained.eval()(batch))
 
 
+def test_a_head_that_only_training_runs_may_have_other_classes(tmp_path):
+    trained = torchvision.models.inception_v3(weights=None, init_weights=False)
+    trained.fc = nn.Linear(2048, 3)
+    torch.save(trained.state_dict(), tmp_path / 'net.pth')
+    network = load_network('inception_v3', str(tmp_path / 'net.pth'))
+    torch.testing.assert_close(network.module.fc.weight, trained.fc.weight.detach())
+
+
 def test_a_layer_of_somebody_s_own_is_needed_whatever_its_name(tmp_path):
     path = tmp_path / 'net.yaml'
     path.write_text('input: [3, 8, 8]\nclasses: 2\nlayers:\n'
@@ -145,9 +153,11 @@ def test_a_layer_of_somebody_s_own_is_needed_whatever_its_name(tmp_path):
 def test_a_head_behind_a_dropout_is_named(tmp_path):
     module = architectures.create('resnet18', num_classes=7)
     module.fc = nn.Sequential(nn.Dropout(), module.fc)
-    torch.save(module.state_dict(), tmp_path / 'net.pth')
-    with pytest.raises(ValueError, match=r"has 'fc.1.weight' for 'fc.weight': if only a dropout"):
-        load_network('resnet18', str(tmp_path / 'net.pth'))
+    for place in ('', 'model.'):
+        torch.save({place + name: value for name, value in module.state_dict().items()},
+                   tmp_path / 'net.pth')
+        with pytest.raises(ValueError, match=r"has 'fc.1.weight' for 'fc.weight': if only a drop"):
+            load_network('resnet18', str(tmp_path / 'net.pth'))
 
 
 def test_default_may_be_written_as_torchvision_does():

@@ -30,6 +30,7 @@ class _WholePrecision:
         """Begin with nobody who computes."""
         self._lock = threading.Lock()
         self._users, self._choosing = 0, 0
+        self._told = False
         self._before: dict[str, Any] = {}
 
     @contextlib.contextmanager
@@ -68,8 +69,10 @@ class _WholePrecision:
             products = torch.get_float32_matmul_precision()
         except RuntimeError as error:
             # Newer settings of torch were used, which exclude these: the process has chosen.
-            logging.getLogger('cnn_perception').warning(
-                "torch's precision is left as this process has set it: %s", error)
+            if not self._told:
+                self._told = True
+                logging.getLogger('cnn_perception').warning(
+                    "torch's precision is left as this process has set it: %s", error)
             self._before.pop('allow_tf32', None)
             return
         cudnn.allow_tf32 = False

@@ -8,6 +8,7 @@ computed from all that it depends on.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -24,6 +25,10 @@ __all__ = ['quantise', 'refusal']
 
 # Ranges of activations seen on fewer pictures are those of these pictures.
 FEW_PICTURES = 10
+# Counted up when something else is made of the same model and pictures.
+FORMAT = 1
+# Operations with models inside, which no fingerprint is taken of.
+WITH_BODIES = ('If', 'Loop', 'TensorIterator')
 
 
 def refusal(settings: Settings) -> str:
@@ -48,7 +53,8 @@ def quantise(model: Any, batches: Sequence[np.ndarray], cache_dir: str = '') -> 
         LOGGER.warning('int8 is calibrated on %d picture(s): tens to hundreds, like those of the '
                        'robot, give answers closer to those in float32', len(batches))
     folded(model)
-    if not cache_dir:
+    if not cache_dir or any(operation.get_type_name() in WITH_BODIES
+                            for operation in model.get_ops()):
         return quantised(model, batches)
     path = Path(cache_dir).expanduser() / f'int8_{fingerprint(model, batches)}.xml'
     found = kept(path)
@@ -92,9 +98,8 @@ def quantised(model: Any, batches: Sequence[np.ndarray]) -> Any:
 
 def fingerprint(model: Any, batches: Sequence[np.ndarray]) -> str:
     """Return 32 letters that differ where a model, its pictures, processor or versions do."""
-    found = hashlib.sha256(repr([
-        adds_bytes_in_16_bits(), *(importlib.metadata.version(name)
-                                   for name in ('openvino', 'nncf'))]).encode())
+    versions = [importlib.metadata.version(name) for name in ('openvino', 'nncf')]
+    found = hashlib.sha256(repr([FORMAT, adds_bytes_in_16_bits(), *versions]).encode())
     operations = {operation.get_name(): index
                   for index, operation in enumerate(model.get_ordered_ops())}
     for operation in model.get_ordered_ops():
@@ -120,7 +125,7 @@ def kept(path: Path) -> Any | None:
         return openvino.Core().read_model(path, path.with_suffix('.bin'))
     except RuntimeError as error:
         LOGGER.warning('%s cannot be read, the network is quantised again: %s', path,
-                       str(error).strip().splitlines()[-1])
+                       str(error).strip().rpartition('\n')[2])
         return None
 
 
@@ -134,4 +139,7 @@ def keep(model: Any, path: Path) -> None:
         for suffix in ('.bin', '.xml'):
             part.with_suffix(suffix).replace(path.with_suffix(suffix))
     except (OSError, RuntimeError) as error:
+        for suffix in ('.bin', '.xml'):
+            with contextlib.suppress(OSError):
+                part.with_suffix(suffix).unlink(missing_ok=True)
         LOGGER.warning('what was quantised is not kept in %s: %s', path.parent, error)

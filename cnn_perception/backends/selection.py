@@ -30,9 +30,9 @@ LOGGER = logging.getLogger('cnn_perception')
 AUTO = {'cpu': ('openvino', 'torch'), 'cuda': ('cuda', 'torch')}
 # Largest difference of a probability on a picture of noise. It is there to catch an engine that
 # computes something else, or overflows; rounding is far below it.
-# Beyond this somebody should look whether the answers are still good.
-INT8_TOLERANCE = 0.1
 PROBE_TOLERANCE = {'float32': 1e-3, 'float16': 0.1, 'bfloat16': 0.1, 'int8': 1.0}
+# Beyond this somebody should look whether answers in int8 are still good.
+INT8_TOLERANCE = 0.1
 # Largest difference of a probability on pictures that precision auto takes half precision with.
 AUTO_TOLERANCE = 0.02
 

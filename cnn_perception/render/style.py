@@ -18,7 +18,7 @@ CAPITAL = 22.0
 # Letters that are no ASCII letter with an accent.
 WRITTEN_OUT = {'ß': 'ss', 'æ': 'ae', 'Æ': 'AE', 'œ': 'oe', 'Œ': 'OE', 'ø': 'o', 'Ø': 'O', 'ł': 'l',
                'Ł': 'L', 'đ': 'd', 'Đ': 'D', 'ı': 'i', 'þ': 'th', 'Þ': 'Th', '–': '-', '—': '-',
-               '’': "'", '‘': "'", '“': '"', '”': '"', '×': 'x', '·': '.'}
+               '’': "'", '‘': "'", '“': '"', '”': '"', '×': 'x', '·': '.', '⁄': '/'}
 SHADE = 0.38
 WHITE = (255, 255, 255)
 GREY = (200, 204, 210)
@@ -75,9 +75,16 @@ def drawable(text: str) -> str:
     """
     if text.isascii():
         return text
-    letters = unicodedata.normalize('NFKD', ''.join(WRITTEN_OUT.get(one, one) for one in text))
-    return ''.join(one for one in letters if not unicodedata.combining(one)).encode(
-        'ascii', 'replace').decode()
+    return ''.join(_in_ascii(one) for one in unicodedata.normalize('NFC', text))
+
+
+def _in_ascii(letter: str) -> str:
+    """Return a letter without its accents; one question mark where nothing of it is ASCII."""
+    if unicodedata.combining(letter):
+        return ''
+    parts = WRITTEN_OUT.get(letter) or unicodedata.normalize('NFKD', letter)
+    return ''.join(part if part.isascii() else WRITTEN_OUT.get(part, '')
+                   for part in parts) or '?'
 
 
 def fitted(text: str, room: int, face: Typeface) -> str:

@@ -90,8 +90,11 @@ def remedy(error: Exception) -> str:
         return "; an empty list has no type: write [''] for no names and no layers"
     if not isinstance(error, InvalidParameterTypeException):
         return ''
-    given, _, expected = str(error).rpartition('expecting type')
-    if 'DOUBLE' in expected and 'INTEGER' in given.rpartition('of type')[2]:
+    text, _, expected = str(error).rpartition('expecting type')
+    given = text.rpartition('of type')[2]
+    if 'ARRAY' in expected and 'ARRAY' not in given:
+        return "; several are written in brackets, and one as well: ['a'] or [0.5]"
+    if 'DOUBLE' in expected and 'INTEGER' in given:
         return '; numbers are written with a point here: 1.0 for 1'
     if 'STRING' in expected:
         return '; texts that look like something else are written in quotes: "1" for 1'

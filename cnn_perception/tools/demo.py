@@ -19,6 +19,7 @@ import time
 from cnn_perception.ros.transport import image_environment
 from cnn_perception.sources import open_source
 from cnn_perception.tools.demo_listener import Listener
+from cnn_perception.tools.folders import check_folder
 from rclpy.executors import ExternalShutdownException
 
 __all__ = ['main']
@@ -36,16 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     folder = Path(options.out)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        check_folder(folder)
         if not options.camera:
             # What cannot be opened is told before the classifier is waited for.
             open_source(options.source).close()
-    except OSError as error:
-        print(f'demo: --out {folder} cannot be written to: {error.strerror}', file=sys.stderr)
-        return 1
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         print(f'demo: {error}', file=sys.stderr)
         return 1
+    folder.mkdir(parents=True, exist_ok=True)
     isolate()
     print(f'ROS 2 {os.environ.get("ROS_DISTRO") or "from wheels"}, '
           f'ROS_DOMAIN_ID={os.environ["ROS_DOMAIN_ID"]}; starting the classifier ...', flush=True)

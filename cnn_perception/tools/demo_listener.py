@@ -24,6 +24,7 @@ __all__ = ['Listener']
 # Seconds between two lines, and between two kept overlays, of a video or camera.
 STEADY_PERIOD = 0.5
 MOST_OVERLAYS = 24
+SHEET = 'contact_sheet.png'
 
 
 @dataclass
@@ -81,12 +82,12 @@ class Listener:
         """Leave the graph and write the overlays."""
         self._node.destroy_node()
         rclpy.try_shutdown()
-        written: set[str] = set()
+        written = {SHEET}
         for name, picture in self._overlays.items():
             written.add(file := file_name(name, written))
             write(self._folder / file, picture)
         if self._overlays:
-            write(self._folder / 'contact_sheet.png',
+            write(self._folder / SHEET,
                   render.contact_sheet(list(self._overlays.values())))
 
     def header(self) -> None:

@@ -82,7 +82,8 @@ def _answer(options: argparse.Namespace, parser: argparse.ArgumentParser) -> str
         parser.error('give a network, --list or --compare, only one of them')
     if not options.compare:
         for option in ('out', 'no_latency', 'rounds', 'weights'):
-            if getattr(options, option) not in (None, False):
+            given = getattr(options, option)
+            if given is not None and given is not False:
                 parser.error(f'--{option.replace("_", "-")} belongs to --compare')
     if options.list is not None:
         found = names(options.list)

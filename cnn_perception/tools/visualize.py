@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-import os
 from pathlib import Path
 import re
 import sys
@@ -27,6 +26,7 @@ from cnn_perception.classifier import Classifier
 from cnn_perception.explain import first_convolution, GradCam, NetworkLayers, resolve_layers
 from cnn_perception.labels import find_class
 from cnn_perception.sources import read_picture
+from cnn_perception.tools.folders import check_folder
 import cv2
 import numpy as np
 
@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError('--std without --mean: give both, as the network was trained with')
         frame = None if options.list else _image(options.image)
         if frame is not None:
-            _check_folder(options.out)
+            check_folder(options.out)
         classifier = Classifier(
             options.architecture, options.weights, options.device, label_file=options.label_file,
             input_size=options.input_size, mean=options.mean, std=options.std)
@@ -223,15 +223,6 @@ def _range(words: Sequence[str]) -> str | tuple[float, float]:
         raise ValueError(f"--normalize: got '{' '.join(words)}', expected 'map', 'layer' or two "
                          'numbers') from error
     return low, high
-
-
-def _check_folder(folder: Path) -> None:
-    """Refuse a folder in which nothing can be written, before anything is computed for it."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents)
-                 if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ValueError(f'--out: got {folder}, expected a folder, but {there} '
-                         + ('cannot be written to' if there.is_dir() else 'exists and is none'))
 
 
 def _write(pictures: dict[str, np.ndarray], folder: Path) -> None:

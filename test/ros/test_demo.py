@@ -81,15 +81,16 @@ def test_own_folder_and_video(tmp_path):
     pictures = tmp_path / 'my "best" \\ pictures'
     pictures.mkdir()
     bgr = cv2.cvtColor(photographs.photograph('coffee'), cv2.COLOR_RGB2BGR)
-    for name in ('my cup.png', 'my_cup.png', '杯.png', 'a.png', 'a.jpg'):
+    for name in ('my cup.png', 'my_cup.png', '杯.png', 'a.png', 'a.jpg', 'contact_sheet.png'):
         cv2.imwrite(str(pictures / name), bgr)
     result = demo(tmp_path / 'out', '--images', str(pictures), '--loops', '2')
     assert result.returncode == 0, result.stdout + result.stderr
     assert 'espresso' in result.stdout
     # Of every picture one, whatever its name.
     assert {path.name for path in (tmp_path / 'out').glob('*.png')} == {
-        'my_cup.png', 'my_cup_2.png', '杯.png', 'a.png.png', 'a.jpg.png', 'contact_sheet.png'}
-    assert len([*re.finditer(r'^\S.* espresso .* 2 +2 +0 ', result.stdout, re.MULTILINE)]) == 5
+        'my_cup.png', 'my_cup_2.png', '杯.png', 'a.png.png', 'a.jpg.png', 'contact_sheet.png',
+        'contact_sheet_2.png'}
+    assert len([*re.finditer(r'^\S.* espresso .* 2 +2 +0 ', result.stdout, re.MULTILINE)]) == 6
 
     video = tmp_path / 'cup.avi'
     writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*'MJPG'), 10,
@@ -118,7 +119,7 @@ def test_a_failure_is_shown_with_its_cause(tmp_path, arguments, expected):
 
 def test_what_cannot_be_written_or_opened_is_told_before_anything_starts(tmp_path):
     (tmp_path / 'file').touch()
-    for arguments, expected in ((('--out', str(tmp_path / 'file')), 'cannot be written to'),
+    for arguments, expected in ((('--out', str(tmp_path / 'file')), 'exists and is none'),
                                 (('--images', str(tmp_path)), 'holds no pictures'),
                                 (('--rate', '-1'), 'cannot be negative')):
         result = demo(tmp_path / 'out', *arguments)

@@ -103,6 +103,24 @@ def test_a_file_that_was_mended_is_played(tmp_path, caplog):
     assert [picture.name for picture in source.pictures()] == ['a', 'b']
 
 
+def test_a_file_that_could_not_be_opened_is_tried_at_every_pass(tmp_path, caplog, monkeypatch):
+    for name in ('a.png', 'b.png'):
+        write(tmp_path / name, np.full((6, 8, 3), 9, np.uint8))
+    away = {'b.png'}
+
+    def read(path, dtype):
+        if path.name in away:
+            raise OSError('the disk is away')
+        return np.frombuffer(path.read_bytes(), dtype)
+    monkeypatch.setattr(np, 'fromfile', read)
+    source = open_source(str(tmp_path))
+    for _ in range(2):
+        assert [picture.name for picture in source.pictures()] == ['a']
+    assert caplog.text.count('passed over') == 1
+    away.clear()
+    assert [picture.name for picture in source.pictures()] == ['a', 'b']
+
+
 def test_a_video_file(start, namespace, observer, frames, tmp_path):
     path = tmp_path / 'grey.avi'
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))

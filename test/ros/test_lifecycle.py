@@ -75,11 +75,14 @@ def test_topics_without_a_picture_are_not_offered(start, namespace, observer):
     process = start('classifier', namespace, **{**SMALL, 'architecture': 'linear'})
     process.wait_for_log('active')
     base = f'{namespace}/classifier'
-    assert observer.wait_for(lambda: observer.node.count_publishers(f'{base}/debug/early') == 1)
-    assert observer.node.count_publishers(f'{base}/debug/middle') == 1
+    assert classifies(observer)
+    # The last topics that are offered: all others have been by then.
+    for topic in ('debug/early', 'debug/middle', 'label_info', 'vision_info'):
+        assert observer.wait_for(
+            lambda name=f'{base}/{topic}': observer.node.count_publishers(name) == 1)
+    observer.spin(0.5)
     for topic in ('debug/late', 'debug/filters'):
         assert observer.node.count_publishers(f'{base}/{topic}') == 0
-    assert classifies(observer)
 
 
 @pytest.mark.parametrize(('name', 'value', 'cause'), [
@@ -201,16 +204,18 @@ def test_a_failed_configure_leaves_no_publisher(start, namespace, observer):
 
 
 @pytest.mark.parametrize(('argument', 'expected'), [
-    ('top_k:=0', 'out of range'), ('top_k:=many', 'Wrong parameter type'),
+    ('top_k:=0', 'out of range'), ('top_k:=many', "expecting type 'INTEGER'"),
     ('score_threshold:=1.5', 'out of range'),
     ('mean:=[0, 0, 0]', 'written with a point here: 1.0 for 1'),
-    ('labels:=123', 'written in quotes: "1" for 1')])
+    ('labels:=123', 'written in quotes: "1" for 1'),
+    ('debug.layers:=conv1', 'several are written in brackets')])
 def test_a_parameter_out_of_range_ends_the_start_with_one_line(
         start, namespace, argument, expected):
     process = start('classifier', namespace, '-p', argument, **SMALL)
     assert process.process.wait(60) == 1
     assert 'Traceback' not in process.log
     assert 'not started' in process.log
+    assert expected in process.log
     assert argument.split(':')[0] in process.log
 
 

@@ -106,7 +106,7 @@ def test_as_a_module_into_a_closed_pipe() -> None:
     assert (done.returncode, done.stderr) == (0, '')
 
 
-@pytest.mark.parametrize('option', [['--out', 'chart.png'], ['--no-latency'], ['--rounds', '3'],
+@pytest.mark.parametrize('option', [['--out', 'chart.png'], ['--no-latency'], ['--rounds', '0'],
                                     ['--weights', 'best']])
 def test_options_of_the_comparison_are_refused_without_one(
         option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
