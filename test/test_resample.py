@@ -71,7 +71,8 @@ def test_a_device_reads_the_levels_that_the_cpu_computes(resize, mode, channels)
     """What runs on a GPU, run here: weighted sums instead of torch's uint8 kernel."""
     prepare = Preprocessor(Preprocessing(resize, (224, 224), mode, (0.5,) * channels,
                                          (0.5,) * channels), torch.device('cpu'))
-    for size in [*SIZES, (255, 255)]:
+    # Grey is made of what was resampled in colour.
+    for size in [(255, 255), *SIZES][::1 if channels == 3 else 4]:
         frame = np.random.default_rng(sum(size)).integers(0, 256, (*size, 3), dtype=np.uint8)
         expected = prepare.crops([frame])[0].astype(np.float32)
         reader = prepare.reader(*size)
