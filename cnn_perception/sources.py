@@ -52,8 +52,7 @@ class PictureList(PictureSource):
         self._entries = entries
         self._width = width
         self._kept: dict[str, Picture] = {}
-        self._unreadable: dict[str, tuple[int, int]] = {}
-        self._told: set[str] = set()
+        self._unreadable: dict[str, tuple[int, int] | None] = {}
         stems = Counter(entry.stem for entry in entries if isinstance(entry, Path))
         # A cat.jpg beside a cat.png is another picture, and who gets the answer must see which.
         self._names = {str(entry): entry if isinstance(entry, str) else
@@ -75,14 +74,13 @@ class PictureList(PictureSource):
             try:
                 picture = self._load(entry)
             except ValueError as error:
-                # What could not even be opened, as on a disk that is away, may be tried at once.
-                if not isinstance(error.__cause__, OSError):
-                    self._unreadable[str(entry)] = now
-                if str(entry) not in self._told:
-                    self._told.add(str(entry))
+                if str(entry) not in self._unreadable:
                     LOGGER.warning('passed over: %s', error)
+                # What could not even be opened, as on a disk that is away, is tried every time.
+                opened = not isinstance(error.__cause__, OSError)
+                self._unreadable[str(entry)] = now if opened else None
                 continue
-            self._told.discard(str(entry))
+            self._unreadable.pop(str(entry), None)
             yield picture
 
     def _load(self, entry: Path | str) -> Picture:

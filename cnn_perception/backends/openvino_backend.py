@@ -18,7 +18,8 @@ from cnn_perception.backends.base import (
     Backend, CompileError, drop_taps, Settings)
 from cnn_perception.backends.batches import Forward, joined, LARGEST, parts_of
 from cnn_perception.backends.half import round_constants
-from cnn_perception.backends.openvino_convert import convert, with_normalisation
+from cnn_perception.backends.openvino_convert import (
+    convert, last_line, with_normalisation)
 from cnn_perception.backends.selection import LOGGER, register
 from cnn_perception.backends.tapping import TRACING
 from cnn_perception.preprocess import Preprocessing
@@ -165,9 +166,3 @@ class OpenVINOBackend(Backend):
         if self.precision == 'bfloat16':
             round_constants(model)
         return with_normalisation(model, self.preprocessor.preprocessing)
-
-
-def last_line(error: Exception) -> str:
-    """Return the line of a converter's long report that says something."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:300]

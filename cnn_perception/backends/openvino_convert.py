@@ -17,7 +17,7 @@ from cnn_perception.processor import one_torch_thread
 import torch
 from torch import nn
 
-__all__ = ['convert', 'with_normalisation']
+__all__ = ['convert', 'last_line', 'with_normalisation']
 
 
 def convert(module: nn.Module, shape: tuple[int, ...]) -> Any:
@@ -67,3 +67,9 @@ def with_normalisation(model: Any, preprocessing: Preprocessing) -> Any:
     for index in range(len(model.outputs)):
         processor.output(index).tensor().set_element_type(openvino.Type.f32)
     return processor.build()
+
+
+def last_line(error: Exception) -> str:
+    """Return the line of a converter's long report that says something."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:300]

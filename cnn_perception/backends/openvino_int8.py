@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_perception.backends.base import CompileError, Settings
+from cnn_perception.backends.openvino_convert import last_line
 from cnn_perception.backends.selection import LOGGER
 from cnn_perception.processor import adds_bytes_in_16_bits
 import numpy as np
@@ -125,7 +126,7 @@ def kept(path: Path) -> Any | None:
         return openvino.Core().read_model(path, path.with_suffix('.bin'))
     except RuntimeError as error:
         LOGGER.warning('%s cannot be read, the network is quantised again: %s', path,
-                       str(error).strip().rpartition('\n')[2])
+                       last_line(error))
         return None
 
 
