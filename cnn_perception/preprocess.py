@@ -60,6 +60,8 @@ class Preprocessing:
         size = (f'short side to {self.resize}' if isinstance(self.resize, int)
                 else f'to {self.resize[0]} x {self.resize[1]}')
         middle = '' if self.resize == self.crop else f', middle {height} x {width} of it'
+        if isinstance(self.resize, int) and max(self.crop) > self.resize:
+            middle += ', black where it is smaller'
         mean, std = (', '.join(f'{value:.4g}' for value in values)
                      for values in (self.mean, self.std))
         return f'{size} ({self.interpolation}){middle}, mean {mean}, std {std}'
@@ -125,15 +127,19 @@ def override(preprocessing: Preprocessing, *, input_size: Sequence[int] = (),
     Replace what a user's own weights need otherwise; empty values keep what is there.
 
     input_size: (height, width) of the crop; the resize keeps its proportion to the crop. Raises
-    ValueError for what is not meant for values in [0, 1].
+    ValueError for a mean without std, or the other way round, and for what is not meant for values
+    in [0, 1].
     """
+    if bool(len(mean)) != bool(len(std)):
+        given, missing = ('mean', 'std') if len(mean) else ('std', 'mean')
+        raise ValueError(f'{given} is {list(mean or std)} without {missing}: give both, as the '
+                         'network was trained with')
     if any(not 0.0 <= value <= 1.0 for value in mean) or any(value > 2.0 for value in std):
         raise ValueError(f'mean is {list(mean)} and std {list(std)}, expected those of pictures '
                          'with values from 0 to 1: divide both by 255')
-    if mean or std:
-        preprocessing = replace(preprocessing, mean=tuple(mean) or preprocessing.mean,
-                                std=tuple(std) or preprocessing.std)
-    if not input_size:
+    if len(mean):
+        preprocessing = replace(preprocessing, mean=tuple(mean), std=tuple(std))
+    if not len(input_size):
         return preprocessing
     if len(input_size) != 2:
         raise ValueError(f'input_size is {list(input_size)}, expected [height, width]')

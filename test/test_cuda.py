@@ -2,10 +2,12 @@
 
 import gc
 import threading
+import weakref
 
 from cnn_perception import photographs
 from cnn_perception.backends import cuda_graphs, CudaBackend, Settings
 from cnn_perception.classifier import Classifier
+from cnn_perception.collector import without_collector
 from cnn_perception.preprocess import plain, Preprocessing
 from cnn_perception.preprocessor import Preprocessor
 import cv2
@@ -152,6 +154,18 @@ def test_a_network_that_is_gone_leaves_no_memory():
         used.append(torch.cuda.memory_reserved(DEVICE))
     # Libraries keep workspaces of their own after the first.
     assert used[-1] - used[1] < 2 ** 25
+
+
+def test_an_engine_that_is_gone_is_freed_without_the_collector():
+    network = nn.Sequential(nn.Conv2d(3, 4, 8), nn.Flatten()).eval()
+    with without_collector():
+        backend = CudaBackend(network, plain((3, 8, 8)), Settings(DEVICE, 'float16'))
+        backend.forward_pictures([np.zeros((30, 40, 3), np.uint8)])
+        recordings = [weakref.ref(made) for made, _ in backend._networks.values()]
+        recordings += [weakref.ref(made) for _, made in backend._readers.values()]
+        del backend
+        assert len(recordings) >= 2
+        assert [made() for made in recordings] == [None] * len(recordings)
 
 
 def test_a_second_gpu_is_used_alone(pictures):

@@ -3,6 +3,7 @@
 import copy
 import logging
 from types import SimpleNamespace
+import weakref
 
 from cnn_perception import architectures
 from cnn_perception.backends import cuda_variants
@@ -181,10 +182,13 @@ def timed(monkeypatch):
 
         def record(network):
             tried.append(networks.index(network))
+            if times[networks.index(network)] is None:
+                raise RuntimeError('CUDA out of memory')
             return SimpleNamespace(network=network)
         monkeypatch.setattr(cuda_variants, 'seconds',
                             lambda made, stream: times[networks.index(made.network)])
-        found = fastest(networks, torch.ones(2, 3, 1, 1), 'float32', record, None)
+        found = fastest(networks, torch.ones(cuda_variants.PICTURES, 3, 1, 1), 'float32', record,
+                        None)
         assert found.recorded.network is found.network
         return networks.index(found.network), tried
     return choose
@@ -196,10 +200,15 @@ def test_the_fastest_of_two_that_are_right_is_taken(timed):
                  (Shifted(0), 3.0)) == (2, [2, 3])
     # Of two that take for ever, as none could be recorded, the later is changed less.
     assert timed((Shifted(0), float('inf')), (Shifted(0), float('inf'))) == (1, [0, 1])
+    # There may be memory for the recording of one of them and no more.
+    assert timed((Shifted(0), 2.0), (Shifted(0), None)) == (0, [0, 1])
+    assert timed((Shifted(0), None), (Shifted(0), 2.0)) == (1, [0, 1])
+    with pytest.raises(RuntimeError, match='out of memory'):
+        timed((Shifted(0), None), (Shifted(0), None))
 
 
 @pytest.mark.parametrize('problem', [
-    RuntimeError('unable to find an engine'), TypeError('an int'), IndexError('no argument')])
+    RuntimeError('unable to find an engine'), TypeError('an int'), AssertionError('no argument')])
 def test_networks_that_do_not_run_are_passed_over(timed, problem, caplog):
     caplog.set_level(logging.INFO, 'cnn_perception')
     assert timed((Shifted(0, problem), 1.0), (Shifted(0), 2.0)) == (1, [1])
@@ -209,9 +218,19 @@ def test_networks_that_do_not_run_are_passed_over(timed, problem, caplog):
 
 
 class ForOne(nn.Module):
-    """A network that runs with one picture only."""
+    """A network that runs with one picture only, and keeps an eye on what it has for others."""
+
+    def __init__(self):
+        super().__init__()
+        self.held = None
 
     def forward(self, batch):
+        activation = batch + 1.0
+        if len(batch) > 1:
+            self.held = weakref.ref(activation)
+        assert len(batch) == 1, 'one picture at a time'
+        # What was there for more is let go of before: it may have taken all the memory.
+        assert self.held is None or self.held() is None
         return batch.reshape(1, 3), {}
 
 

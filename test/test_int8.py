@@ -2,31 +2,15 @@
 
 from cnn_perception import photographs
 from cnn_perception.backends import openvino_int8, refusal, Settings
-from cnn_perception.backends.openvino_convert import convert
 from cnn_perception.classifier import Classifier
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 PICTURES = [photographs.photograph(name) for name in photographs.NAMES]
 if problem := refusal('openvino', Settings(torch.device('cpu'), 'int8',
                                            calibration=tuple(PICTURES))):
     pytest.skip(problem, allow_module_level=True)
-
-
-class Normalised(nn.Module):
-    """A convolution without a bias and a batch normalisation with numbers of its own."""
-
-    def __init__(self):
-        super().__init__()
-        self.convolution = nn.Conv2d(3, 4, 3, bias=False)
-        self.norm = nn.BatchNorm2d(4)
-        self.norm.running_mean.copy_(torch.arange(4.0))
-        self.norm.running_var.copy_(torch.arange(1.0, 5.0))
-
-    def forward(self, batch):
-        return self.norm(self.convolution(batch)), {}
 
 
 def scores(classifier, pictures=PICTURES):
@@ -61,23 +45,6 @@ def test_it_reports_its_agreement(caplog):
     assert 'calibrated on 6 picture(s): tens to hundreds' in caplog.text
     expected = scores(Classifier(device='cpu', backend='torch'))
     assert np.abs(scores(classifier) - expected).max() < 0.1
-
-
-def test_normalisations_are_folded_before():
-    import openvino
-    torch.manual_seed(0)
-    module = Normalised().eval().requires_grad_(False)
-    model = convert(module, (1, 3, 8, 8))
-    before = kinds(model)
-    openvino_int8.folded(model)
-    assert 'BatchNormInference' in before
-    assert sorted(set(kinds(model)) - {'Constant', 'Convert'}) == [
-        'Add', 'Convolution', 'Parameter', 'Result']
-    batch = torch.randn(1, 3, 8, 8)
-    [answer] = openvino.compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})(
-        batch.numpy()).to_tuple()
-    with torch.no_grad():
-        np.testing.assert_allclose(answer, module(batch)[0].numpy(), atol=1e-5)
 
 
 def test_what_was_quantised_is_kept(tmp_path, counted):

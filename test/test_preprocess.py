@@ -118,16 +118,29 @@ def test_overrides():
     assert override(plain((1, 28, 28)), input_size=(14, 28)).resize == (14, 28)
     # By the short sides, as the resize is of the short side.
     assert override(base, input_size=(112, 448)).resize == 128
-    assert override(base, mean=(0.1,) * 3).std == base.std
     with pytest.raises(ValueError, match=r'expected \[height, width\]'):
         override(base, input_size=(1, 2, 3))
     for size in ((0, 128), (-1, 128), (128, 5000)):
         with pytest.raises(ValueError, match=r'input_size is .*, expected sides from 1 to 4096'):
             override(base, input_size=size)
     assert override(base, mean=(0.0,) * 3, std=(1 / 255.0,) * 3).mean == (0.0,) * 3
-    for mean, std in (((123.7,) * 3, (58.4,) * 3), ((-0.5,) * 3, (0.5,) * 3), ((), (57.1,) * 3)):
+    for mean, std in (((123.7,) * 3, (58.4,) * 3), ((-0.5,) * 3, (0.5,) * 3)):
         with pytest.raises(ValueError, match='divide both by 255'):
             override(base, mean=mean, std=std)
+    with pytest.raises(ValueError, match=r'mean is \[0.1, 0.1, 0.1\] without std: give both'):
+        override(base, mean=(0.1,) * 3)
+    with pytest.raises(ValueError, match=r'std is \[0.5\] without mean: give both'):
+        override(base, std=(0.5,))
+
+
+def test_what_is_done_is_said_in_a_line():
+    base = Preprocessing(256, (224, 224))
+    assert str(base) == ('short side to 256 (bilinear), middle 224 x 224 of it, '
+                         'mean 0.485, 0.456, 0.406, std 0.229, 0.224, 0.225')
+    wide = str(override(base, input_size=(112, 448)))
+    assert wide.startswith('short side to 128 (bilinear), middle 112 x 448 of it, black where it '
+                           'is smaller, mean')
+    assert str(plain((1, 28, 28))) == 'to 28 x 28 (bilinear), mean 0.5, std 0.5'
 
 
 @pytest.mark.parametrize(('fields', 'message'), [

@@ -49,11 +49,13 @@ class SamePadConv2d(nn.Conv2d):
     def forward(self, activation: torch.Tensor) -> torch.Tensor:
         """Return the convolution of the padded map."""
         padding: list[int] = []  # of the columns first, as `pad` has it
-        for size, kernel, stride in zip(activation.shape[:1:-1], self.kernel_size[::-1],
-                                        self.stride[::-1]):
+        for size, kernel, stride, dilation in zip(
+                activation.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1],
+                self.dilation[::-1]):
             # As a number also while the network is traced: sizes are what it is converted for.
             size = int(size)
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            reach = (kernel - 1) * dilation + 1
+            total = max((-(-size // stride) - 1) * stride + reach - size, 0)
             padding += [total // 2, total - total // 2]
         return super().forward(nn.functional.pad(activation, padding))
 

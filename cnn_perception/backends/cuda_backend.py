@@ -26,7 +26,7 @@ from cnn_perception.backends.batches import (
     by_size, Forward, joined, LARGEST, room_for, roomy_parts)
 from cnn_perception.backends.cuda_graphs import (
     answer, Function, in_float32, PinnedOutputs, Recorded, Recorder, Staging)
-from cnn_perception.backends.cuda_variants import fastest, noise, variants
+from cnn_perception.backends.cuda_variants import fastest, noise, PICTURES, variants
 from cnn_perception.backends.folding import folded
 from cnn_perception.backends.half import half_module
 from cnn_perception.backends.selection import LOGGER, register
@@ -62,9 +62,8 @@ class CudaBackend(Backend):
             self._networks: dict[tuple[int, tuple[str, ...]],
                                  tuple[Recorded, PinnedOutputs]] = {}
             self._plain = self._untapped(module) if self.records else None
-            black = np.zeros((*preprocessing.crop, 3), np.uint8)
-            self.forward(self.prepare([black]))
-        except RuntimeError as error:
+            self.forward(self.prepare([np.zeros((*preprocessing.crop, 3), np.uint8)]))
+        except Exception as error:  # networks raise what their authors like
             raise CompileError(first_line(error)) from error
 
     def prepare(self, frames: Sequence[np.ndarray]) -> torch.Tensor:
@@ -103,15 +102,14 @@ class CudaBackend(Backend):
         if len(sizes) > 1 or len(roomy_parts(frames, 1 if taps else self._largest)) > 1:
             return super().forward_pictures(frames, taps)
         [size] = sizes
-        try:
+        with contextlib.suppress(CompileError):
             staging, reader = self._reader(room_for(count), *size)
             network, pinned = self._network(room_for(count), taps)
-        except CompileError:
-            return super().forward_pictures(frames, taps)  # in smaller parts
-        with self._lock, torch.inference_mode(), torch.cuda.stream(self._record.stream):
-            staging.upload(frames)
-            network.input.copy_(reader()[0])
-            return answer(network, pinned, count, taps)
+            with self._lock, torch.inference_mode(), torch.cuda.stream(self._record.stream):
+                staging.upload(frames)
+                network.input.copy_(reader()[0])
+                return answer(network, pinned, count, taps)
+        return super().forward_pictures(frames, taps)  # now that nothing is held of what failed
 
     def forget(self, taps: tuple[str, ...]) -> None:
         """Free the recordings; see `Backend.forget`."""
@@ -150,7 +148,7 @@ class CudaBackend(Backend):
             return None
         self._record.await_weights()
         found = fastest(
-            networks, noise(self._shape(2)).to(self.device, self.dtype), self.precision,
+            networks, noise(self._shape(PICTURES)).to(self.device, self.dtype), self.precision,
             lambda network: self._record(in_float32(network), self._shape(1), self.dtype),
             self._record.stream)
         self._tell(found.recorded)
@@ -212,11 +210,13 @@ class CudaBackend(Backend):
             if found := self._readers.get(key):
                 return found
             reader, shape = self.preprocessor.reader(height, width), self._shape(count)
+            # Without this engine itself, which has it: a cycle would outlive the engine.
+            dtype, normalise = self.dtype, self.preprocessor.normalise
 
             def read(pictures: torch.Tensor) -> tuple[torch.Tensor]:
-                batch = torch.empty(shape, dtype=self.dtype, device=pictures.device,
+                batch = torch.empty(shape, dtype=dtype, device=pictures.device,
                                     memory_format=torch.channels_last)
-                return (self.preprocessor.normalise(reader.levels(pictures), out=batch),)
+                return (normalise(reader.levels(pictures), out=batch),)
             seen = [len(range(*part.indices(side)))
                     for part, side in zip(reader.window, (height, width))]
             made = self._recorded(read, (count, *seen, 3), torch.uint8)

@@ -18,6 +18,7 @@ from cnn_perception.backends.base import first_line
 from cnn_perception.backends.batches import Forward
 from cnn_perception.backends.half import whole_precision
 from cnn_perception.backends.tapping import TRACING
+from cnn_perception.collector import without_collector
 import numpy as np
 import torch
 
@@ -32,6 +33,11 @@ _forget_workspaces: Callable[[], None] = getattr(
     torch._C, '_cuda_clearCublasWorkspaces', lambda: None)
 # torch records one thing at a time in a process, and so are its settings the process's.
 _RECORDING = threading.Lock()
+# Ends a recording that was broken off: torch does not, and until then frees no memory that two
+# streams have used. It does not promise that this function stays, and has renamed it once.
+_end_recording: Callable[[int, Any], None] = getattr(
+    torch._C, '_cuda_endAllocateToPool',
+    getattr(torch._C, '_cuda_endAllocateCurrentStreamToPool', lambda device, pool: None))
 # The allocator may go on asking a recording that failed which memory is its own.
 _FAILED: list[torch.cuda.CUDAGraph] = []
 
@@ -81,18 +87,17 @@ class Recorded:
         graph = torch.cuda.CUDAGraph()
         _forget_workspaces()
         try:
-            # Only this thread: others may go on allocating on the GPU while this one records.
-            with torch.cuda.graph(graph, pool=pool, stream=stream,
-                                  capture_error_mode='thread_local'):
+            # Only this thread: others may go on allocating on the GPU while this one records. The
+            # collector would break it off where it finds another recording that nobody has.
+            with without_collector(), torch.cuda.graph(
+                    graph, pool=pool, stream=stream, capture_error_mode='thread_local'):
                 self._outputs = self._function(self.input)
         except RuntimeError as error:
             # Of a recording that was broken off, the end reports only that it was.
             self.failure = first_line(error.__context__ or error)
             self._outputs = ()
-            with contextlib.suppress(RuntimeError, AttributeError, TypeError):
-                # torch does not end it, and until then frees no memory that two streams have used.
-                # Nor does it promise that this function stays.
-                torch._C._cuda_endAllocateToPool(self.input.device.index, pool)
+            with contextlib.suppress(RuntimeError, TypeError):
+                _end_recording(self.input.device.index, pool)
             with contextlib.suppress(RuntimeError):
                 graph.reset()
             _FAILED.append(graph)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+import contextlib
 from dataclasses import dataclass
 import math
 import statistics
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-__all__ = ['Candidate', 'fastest', 'noise', 'variants']
+__all__ = ['Candidate', 'fastest', 'noise', 'PICTURES', 'variants']
 
 # Replays that are timed together, and how often.
 REPLAYS, ROUNDS = 10, 5
@@ -27,8 +28,10 @@ ENOUGH = 2
 AGREEMENT = {'float32': 1e-3, 'float16': 0.05, 'bfloat16': 0.2}
 # So many times as large as others, a logit is a mask: its class is the answer, or never.
 MASK = 1e4
-# What networks raise that do not run.
-ERRORS = (RuntimeError, TypeError, ValueError, IndexError, AttributeError)
+# Pictures to compare on. More than one, as a map could be added that fits one alone, and no number
+# that is ever recorded: cuDNN keeps the algorithms that it has guessed for a shape here, and would
+# try none for the recording.
+PICTURES = 3
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,15 @@ def fastest(networks: Sequence[nn.Module], pictures: torch.Tensor, precision: st
     """
     Record networks for one picture and return the fastest of the first two that are right.
 
-    networks: all others have to agree with the last one, on pictures (N, C, h, w), more than one:
-    a map could be added that fits one alone. record: for one picture. stream: to replay on. Raises
-    what the last one raises where it does not run.
+    networks: all others have to agree with the last one, on `pictures` (PICTURES, C, h, w).
+    record: for one picture. stream: to replay on. Raises what the last one raises where it does
+    not run.
     """
     last = networks[-1]
-    try:
+    right = None
+    with contextlib.suppress(Exception):  # networks raise what their authors like
         right = answers(last, pictures)
-    except ERRORS:
+    if right is None:
         # It may be written for one picture, and then runs with one at a time.
         pictures = pictures[:1]
         right = answers(last, pictures)
@@ -78,8 +82,8 @@ def fastest(networks: Sequence[nn.Module], pictures: torch.Tensor, precision: st
                 check(answers(network, pictures), right, AGREEMENT[precision])
             recorded = record(network)
             found.append(Candidate(network, recorded, seconds(recorded, stream)))
-        except ERRORS as error:
-            if network is last:
+        except Exception as error:
+            if network is last and not found:
                 raise
             LOGGER.info('one way to run the network on the GPU is passed over: %s',
                         first_line(error))
@@ -91,7 +95,8 @@ def fastest(networks: Sequence[nn.Module], pictures: torch.Tensor, precision: st
 
 def answers(network: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
     """Run (N, C, h, w) as it is, unrecorded: (N, K) float64 logits."""
-    with TRACING.passing(), whole_precision(), torch.inference_mode():
+    # With one picture, the recording goes on with the algorithms that are found here.
+    with TRACING.passing(), whole_precision(choose=len(pictures) == 1), torch.inference_mode():
         return network(pictures)[0].double()
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ['half_module', 'round_constants', 'round_kernels', 'whole_precision']
+__all__ = ['half_module', 'round_kernels', 'whole_precision']
 
 
 class _WholePrecision:
@@ -128,18 +128,3 @@ def half_module(module: nn.Module, dtype: torch.dtype) -> nn.Module:
                                  *source.named_buffers(recurse=False)]:
                 getattr(part, name).data = values.detach().clone()
     return own
-
-
-def round_constants(model: Any) -> None:
-    """Round the kernels of an `openvino.Model`, with the normalisation after them folded in."""
-    import numpy as np
-    from openvino import opset13
-    from openvino._offline_transformations import apply_moc_transformations
-    apply_moc_transformations(model, cf=False)
-    for node in model.get_ordered_ops():
-        if node.get_type_name() not in ('Convolution', 'GroupConvolution'):
-            continue
-        weights = node.input(1).get_source_output().get_node()
-        if weights.get_type_name() == 'Constant':
-            rounded = round_kernels(torch.from_numpy(np.array(weights.data)))
-            node.input(1).replace_source_output(opset13.constant(rounded.numpy()).output(0))

@@ -17,9 +17,8 @@ from cnn_perception.backends import openvino_int8
 from cnn_perception.backends.base import (
     Backend, CompileError, drop_taps, Settings)
 from cnn_perception.backends.batches import Forward, joined, LARGEST, parts_of
-from cnn_perception.backends.half import round_constants
 from cnn_perception.backends.openvino_convert import (
-    convert, last_line, with_normalisation)
+    convert, last_line, round_constants, with_normalisation)
 from cnn_perception.backends.selection import LOGGER, register
 from cnn_perception.backends.tapping import TRACING
 from cnn_perception.preprocess import Preprocessing

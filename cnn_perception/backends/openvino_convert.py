@@ -11,13 +11,17 @@ from __future__ import annotations
 from typing import Any
 import warnings
 
+from cnn_perception.backends.half import round_kernels
+from cnn_perception.backends.selection import LOGGER
 from cnn_perception.backends.tapping import TRACING
 from cnn_perception.preprocess import Preprocessing
 from cnn_perception.processor import one_torch_thread
+import numpy as np
 import torch
 from torch import nn
 
-__all__ = ['convert', 'last_line', 'with_normalisation']
+__all__ = ['convert', 'fold_normalisations', 'last_line', 'round_constants',
+           'with_normalisation']
 
 
 def convert(module: nn.Module, shape: tuple[int, ...]) -> Any:
@@ -67,6 +71,34 @@ def with_normalisation(model: Any, preprocessing: Preprocessing) -> Any:
     for index in range(len(model.outputs)):
         processor.output(index).tensor().set_element_type(openvino.Type.f32)
     return processor.build()
+
+
+def fold_normalisations(model: Any, *, constants: bool = False) -> None:
+    """
+    Fold batch normalisations into the convolutions before them, in place.
+
+    OpenVINO does it when it compiles, which is too late for whoever changes weights. constants:
+    compute also whatever else depends on no input.
+    """
+    try:
+        from openvino._offline_transformations import apply_moc_transformations
+    except ImportError as error:
+        LOGGER.warning('bfloat16 and int8 are less exact with this version of openvino: %s', error)
+        return
+    apply_moc_transformations(model, cf=constants)
+
+
+def round_constants(model: Any) -> None:
+    """Round the kernels of a model to bfloat16, with the normalisations after them folded in."""
+    from openvino import opset13
+    fold_normalisations(model)
+    for node in model.get_ordered_ops():
+        if node.get_type_name() not in ('Convolution', 'GroupConvolution'):
+            continue
+        weights = node.input(1).get_source_output().get_node()
+        if weights.get_type_name() == 'Constant':
+            rounded = round_kernels(torch.from_numpy(np.array(weights.data)))
+            node.input(1).replace_source_output(opset13.constant(rounded.numpy()).output(0))
 
 
 def last_line(error: Exception) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_perception.backends.base import CompileError, Settings
-from cnn_perception.backends.openvino_convert import last_line
+from cnn_perception.backends.openvino_convert import fold_normalisations, last_line
 from cnn_perception.backends.selection import LOGGER
 from cnn_perception.processor import adds_bytes_in_16_bits
 import numpy as np
@@ -53,7 +53,9 @@ def quantise(model: Any, batches: Sequence[np.ndarray], cache_dir: str = '') -> 
     if len(batches) < FEW_PICTURES:
         LOGGER.warning('int8 is calibrated on %d picture(s): tens to hundreds, like those of the '
                        'robot, give answers closer to those in float32', len(batches))
-    folded(model)
+    # NNCF corrects a bias where a convolution has one. Of EfficientNet-Lite0's probabilities the
+    # mean error falls from 0.065 to 0.041.
+    fold_normalisations(model, constants=True)
     if not cache_dir or any(operation.get_type_name() in WITH_BODIES
                             for operation in model.get_ops()):
         return quantised(model, batches)
@@ -63,21 +65,6 @@ def quantise(model: Any, batches: Sequence[np.ndarray], cache_dir: str = '') -> 
         found = quantised(model, batches)
         keep(found, path)
     return found
-
-
-def folded(model: Any) -> None:
-    """
-    Fold batch normalisations into the convolutions before them, in place.
-
-    OpenVINO does it when it compiles, which is too late: NNCF corrects a bias where a convolution
-    has one. Of EfficientNet-Lite0's probabilities the mean error falls from 0.065 to 0.041.
-    """
-    try:
-        from openvino._offline_transformations import apply_moc_transformations
-    except ImportError as error:
-        LOGGER.warning('int8 is less exact with this version of openvino: %s', error)
-        return
-    apply_moc_transformations(model, cf=True)
 
 
 def quantised(model: Any, batches: Sequence[np.ndarray]) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 import difflib
+import gc
 import logging
 
 from cnn_perception.backends.base import Backend, CompileError, PRECISIONS, Settings
@@ -123,6 +124,7 @@ def choose(name: str, module: nn.Module, preprocessing: Preprocessing, settings:
                 LOGGER.warning('backend %s is passed over: %s', candidate, error)
             else:
                 return backend, reason(name, backend, passed)
+            free(settings.device)
         passed.append(f'{candidate}: {problem}')
     if not failed:
         raise ValueError(f"no backend has precision '{settings.precision}' on "
@@ -152,6 +154,8 @@ def choose_precision(name: str, module: nn.Module, preprocessing: Preprocessing,
         if found.difference <= AUTO_TOLERANCE:
             return backend, f'{text}; {found}'
         problem = f'in which probabilities differ by {found.difference:.2g}'
+        del backend
+        free(settings.device)
     backend, text = choose(name, module, preprocessing, whole)
     return backend, f'{text}; not in {settings.precision}: {problem}'
 
@@ -192,6 +196,18 @@ def agreement(backend: Backend, module: nn.Module, frames: Sequence[np.ndarray])
         same += int(answer.argmax() == expected.argmax())
         differences.append(float((answer - expected).abs().max()))
     return Agreement(same, len(frames), float(np.max(differences)))
+
+
+def free(device: torch.device) -> None:
+    """
+    Free the memory of a GPU that an engine has left behind, of which a small one has little.
+
+    Networks that were traced refer to themselves, and what they have there is freed with them: by
+    the collector, which takes tenths of a second, and may be told to leave them alone for good.
+    """
+    if device.type == 'cuda':
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def reason(asked: str, backend: Backend, passed: Sequence[str]) -> str:

@@ -200,9 +200,6 @@ def calibration(folder: str) -> list[np.ndarray]:
 
 def preprocessing_overrides(settings: Mapping[str, Any]) -> dict[str, tuple]:
     """Turn the parameters' zeros, which YAML can write, into the empty values that they mean."""
-    size, std = settings['input_size'], settings['std']
-    if any(settings['mean']) and not any(std):
-        raise ValueError(f'mean is {list(settings["mean"])} without std: give both, as the '
-                         'network was trained with')
+    size, mean, std = (tuple(settings[name]) for name in ('input_size', 'mean', 'std'))
     return {'input_size': size if any(size) else (),
-            'mean': settings['mean'] if any(std) else (), 'std': std if any(std) else ()}
+            'mean': mean if any(mean) or any(std) else (), 'std': std if any(std) else ()}

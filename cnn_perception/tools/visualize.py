@@ -45,8 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not options.list and options.image is None:
             raise ValueError('which image? Give --image FILE or --image '
                              f'{"|".join(photographs.NAMES)}')
-        if options.std and not options.mean:
-            raise ValueError('--std without --mean: give both, as the network was trained with')
         frame = None if options.list else _image(options.image)
         if frame is not None:
             check_folder(options.out)

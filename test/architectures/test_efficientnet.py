@@ -70,10 +70,13 @@ def test_its_layers_can_be_tapped_at_any_size(twins: tuple[nn.Module, nn.Module]
         assert activations['blocks.1.0.conv_dw'].shape == (1, 96, quarter, quarter)
 
 
-@pytest.mark.parametrize('side, expected', [
-    # Of four, one line is padded, behind; of five, one on either side.
-    (4, [[9, 6], [6, 4]]), (5, [[4, 6, 4], [6, 9, 6], [4, 6, 4]])])
-def test_more_padding_behind_than_before(side: int, expected: list[list[int]]) -> None:
-    convolution = SamePadConv2d(1, 1, 3, 2, bias=False)
+@pytest.mark.parametrize('side, dilation, expected', [
+    # Of four, one line is padded, behind; of five, one on either side. Dilated, the kernel
+    # reaches over five: of six lines with steps of two, one is padded before and two behind.
+    (4, 1, [[9, 6], [6, 4]]), (5, 1, [[4, 6, 4], [6, 9, 6], [4, 6, 4]]),
+    (6, 2, [[4, 6, 4], [6, 9, 6], [4, 6, 4]])])
+def test_more_padding_behind_than_before(side: int, dilation: int, expected: list[list[int]]
+                                         ) -> None:
+    convolution = SamePadConv2d(1, 1, 3, 2, dilation=dilation, bias=False)
     nn.init.ones_(convolution.weight)
     assert convolution(torch.ones(1, 1, side, side))[0, 0].tolist() == expected

@@ -174,7 +174,8 @@ rclpy.init(args=[])
 node = ClassifierNode(parameter_overrides=[Parameter('architecture', value='linear'),
                                            Parameter('weights', value='none')])
 node.trigger_configure()
-rclpy.spin_once(node, timeout_sec=5.0)
+for _ in range(10):  # other timers may be due before that of autostart
+    rclpy.spin_once(node, timeout_sec=0.1)
 print(node.condition())
 node.stop()
 rclpy.shutdown()

@@ -2,6 +2,7 @@
 
 import time
 
+from cnn_perception.preprocess import override, plain
 from cnn_perception.ros.parameters import CLASSIFIER
 from cnn_perception.ros.reporting import Reporter
 from cnn_perception.ros.running import camera_names, Loaded, preprocessing_overrides, Running
@@ -108,15 +109,16 @@ def test_a_simulation_that_does_not_run_is_told_and_nothing_else(node, report, m
 
 @pytest.mark.parametrize(('size', 'std', 'expected'), [
     ([0, 0], [0.0] * 3, {'input_size': (), 'mean': (), 'std': ()}),
-    ([2, 0], [1.0] * 3, {'input_size': [2, 0], 'mean': [0.0] * 3, 'std': [1.0] * 3})])
+    ([2, 0], [1.0] * 3, {'input_size': (2, 0), 'mean': (0.0,) * 3, 'std': (1.0,) * 3})])
 def test_a_mean_of_zero_counts_where_the_deviation_is_set(size, std, expected):
     assert preprocessing_overrides(
         {'input_size': size, 'mean': [0.0] * 3, 'std': std}) == expected
 
 
 def test_a_mean_alone_is_refused():
+    given = preprocessing_overrides({'input_size': [0, 0], 'mean': [0.5] * 3, 'std': [0.0] * 3})
     with pytest.raises(ValueError, match='without std'):
-        preprocessing_overrides({'input_size': [0, 0], 'mean': [0.5] * 3, 'std': [0.0] * 3})
+        override(plain((3, 8, 8)), **given)
 
 
 @pytest.mark.parametrize(('names', 'fault'), [

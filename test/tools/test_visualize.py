@@ -120,7 +120,7 @@ def test_list(capsys):
     (['--image', 'cat', *LENET, '--normalize', '1', 'x'], "--normalize: got '1 x'"),
     (['--image', 'cat', *LENET, '--normalize', '1', '2', '3'], '--normalize: got'),
     (['--image', 'cat', *LENET, '--colormap', 'jett'], 'did you mean jet'),
-    (['--image', 'cat', *LENET, '--std', '0.5'], '--std without --mean'),
+    (['--image', 'cat', *LENET, '--std', '0.5'], 'std is [0.5] without mean: give both'),
     (['--image', 'cat', *LENET, '--out', f'{__file__}/below'], 'exists and is none')])
 def test_mistakes_are_told_in_one_line(arguments, told, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
