@@ -2,8 +2,9 @@
 Modules whose code runs when something of them is asked for, and not when they are imported.
 
 An import of torch runs all of torch. Exporting networks, and what every operation does on the
-meta device, take more than a quarter of it, and a network that answers needs neither. Whoever
-runs operations on the meta device has to `load(META)` before.
+meta device (with the primitive ones that it is written in), take more than a quarter of it, and a
+network that answers needs neither, nor distributions or collections of pictures. Whoever runs
+operations on the meta device has to `load(META)` before.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ from typing import Any
 __all__ = ['is_put_off', 'Later', 'load', 'META', 'PUT_OFF', 'put_off']
 
 META = 'torch._meta_registrations'
-PUT_OFF = (META, 'torch.export')
+PRIMS = 'torch._prims'
+PUT_OFF = (META, PRIMS, 'torch.export', 'torch.distributions', 'torchvision.datasets')
+# What has a home elsewhere, (module, name), and is all that is asked of a module by some: OpenVINO
+# takes every weight that it converts for a possible tensor without memory.
+GIVEN = {PRIMS: ('torch._subclasses.fake_tensor', 'FakeTensor')}
 # Whoever exports or compiles makes tensors without memory, and has to find all operations on them.
 NEEDS_META = 'torch._dynamo'
 
@@ -63,6 +68,9 @@ class Postponed(Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Run nothing yet."""
         module.__class__ = Later
+        home, name = GIVEN.get(module.__name__, ('', ''))
+        if home in sys.modules:
+            setattr(module, name, getattr(sys.modules[home], name))
 
 
 class After(Loader):

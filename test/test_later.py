@@ -85,6 +85,8 @@ for name in ('efficientnet_lite0', 'config/architectures/small_resnet.yaml'):
     classifier = Classifier(name, 'none', 'cpu')
     classifier.predict([np.zeros((32, 32, 3), np.uint8)], GradCam(classifier).taps_for())
 assert later.is_put_off(later.META) and later.is_put_off('torch.export')
+if 'openvino' in sys.modules:
+    assert later.is_put_off(later.PRIMS)
 # Its operation has torch look up more than others.
 classifier = Classifier('resnet18', 'none', 'cpu')
 [answer] = classifier.predict([np.zeros((32, 32, 3), np.uint8)], ['layer4.1.add'])
@@ -93,6 +95,13 @@ assert later.is_put_off(later.META)
 from cnn_perception.architectures.layer_table import describe
 assert describe('efficientnet_lite0').multiply_adds == 385187552
 assert not later.is_put_off(later.META)
+""",
+    'what has a home elsewhere is given without running anything': """
+from torch._prims import FakeTensor
+assert later.is_put_off(later.PRIMS) and FakeTensor.__module__ == 'torch._subclasses.fake_tensor'
+later.load(later.META)
+assert not later.is_put_off(later.PRIMS) and torch._prims.FakeTensor is FakeTensor
+assert torch.ops.prims.sin.default(torch.zeros(2)).tolist() == [0.0, 0.0]
 """,
     'what lies in it is one module': """
 from torch.export.dynamic_shapes import Dim
@@ -103,6 +112,9 @@ assert type(torch.export) is type(sys)
 """,
     'torchvision computes, and can be exported by who asks for it': """
 from cnn_perception.quick_imports import torchvision
+assert all(later.is_put_off(name) for name in later.PUT_OFF if name != later.PRIMS)
+assert torchvision.datasets.FakeData(1, (3, 4, 5))[0][0].size == (5, 4)
+assert torch.distributions.Normal(0.0, 1.0).cdf(torch.tensor(0.0)) == 0.5
 assert later.is_put_off('torch.export')
 boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 3.9]])
 assert torchvision.ops.nms(boxes, torch.tensor([1.0, 0.5]), 0.5).tolist() == [0]
