@@ -7,6 +7,7 @@ Only launch files import this module: the nodes run without `launch` and `launch
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from typing import Any
 from ament_index_python.packages import (
     get_package_prefix, get_package_share_directory, PackageNotFoundError)
 from cnn_perception.ros.parameters import Parameter
-from cnn_perception.ros.transport import image_environment
+from cnn_perception.ros.transport import image_environment, little_memory
 from launch import LaunchContext
 from launch.actions import DeclareLaunchArgument
+from launch.logging import get_logger
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -163,8 +165,17 @@ def node(context: LaunchContext, package: str, executable: str, name: str,
 def transport(context: LaunchContext) -> dict[str, str]:
     """Return what a process that sends or receives images needs added to its environment."""
     before = context.environment
-    return {variable: setting for variable, setting in image_environment(before).items()
+    after = image_environment(before)
+    if text := little_memory(after):
+        tell(text)
+    return {variable: setting for variable, setting in after.items()
             if before.get(variable) != setting}
+
+
+@functools.cache
+def tell(text: str) -> None:
+    """Write a line to the launcher's log, once."""
+    get_logger('launch.user').info(text)
 
 
 def typed(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,15 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 import os
 from pathlib import Path
+import shutil
 
-__all__ = ['image_environment', 'profile_path']
+__all__ = ['fast_dds_profile', 'image_environment', 'little_memory', 'profile_path']
 
 # Fast DDS 2 (Humble, Jazzy) and 3 (Kilted and later) look for their profiles under these names.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 CYCLONE_VARIABLE = 'CYCLONEDDS_URI'
+LARGE, SMALL = 'fastdds.xml', 'fastdds_small.xml'
+SHARED_MEMORY = '/dev/shm'
+# What camera, classifier and two viewers take of it with the large profile; a container has less.
+ENOUGH = 4 * 68 * 10 ** 6
 
 
-def profile_path(name: str = 'fastdds.xml') -> Path:
+def fast_dds_profile() -> str:
+    """Return the name of the profile, of those in config/, that shared memory has room for."""
+    try:
+        free = shutil.disk_usage(SHARED_MEMORY).free
+    except OSError:  # another system, with another kind of shared memory
+        return LARGE
+    return LARGE if free >= ENOUGH else SMALL
+
+
+def little_memory(environment: Mapping[str, str]) -> str:
+    """Say what that means, where `image_environment` has given the small profile; else ''."""
+    if str(profile_path(SMALL)) not in (environment.get(name) for name in PROFILE_VARIABLES):
+        return ''
+    return (f'there is little room in {SHARED_MEMORY}: images of more than 1920 x 1080 do not '
+            'arrive over Fast DDS (a container has more with docker run --shm-size=1g)')
+
+
+def profile_path(name: str = LARGE) -> Path:
     """Return a file of config/, from the source tree or the installed package."""
     source = Path(__file__).resolve().parents[2] / 'config' / name
     if source.is_file():
@@ -31,7 +53,7 @@ def image_environment(environment: Mapping[str, str] | None = None) -> dict[str,
     result = dict(os.environ if environment is None else environment)
     if not any(result.get(name) for name in PROFILE_VARIABLES):
         for name in PROFILE_VARIABLES:
-            result[name] = str(profile_path())
+            result[name] = str(profile_path(fast_dds_profile()))
     if not result.get(CYCLONE_VARIABLE):
         result[CYCLONE_VARIABLE] = f'file://{profile_path("cyclonedds.xml")}'
     return result

@@ -7,6 +7,7 @@ import threading
 import time
 from typing import NamedTuple
 
+from cnn_perception.ros.transport import fast_dds_profile
 import numpy as np
 
 __all__ = ['TransportWatch']
@@ -30,7 +31,7 @@ CONFIG = '$(ros2 pkg prefix --share cnn_perception)/config'
 FAST_DDS = 'rmw_fastrtps_cpp'
 REMEDIES = {
     FAST_DDS: 'start the camera with a larger shared-memory segment: export '
-    f'FASTRTPS_DEFAULT_PROFILES_FILE={CONFIG}/fastdds.xml (Kilted and later: '
+    f'FASTRTPS_DEFAULT_PROFILES_FILE={CONFIG}/{{profile}} (Kilted and later: '
     'FASTDDS_DEFAULT_PROFILES_FILE), or use image_transport compressed',
     'rmw_cyclonedds_cpp': 'let sockets hold whole images: sudo sysctl -w '
     'net.core.rmem_max=16777216, start camera and classifier with '
@@ -79,7 +80,8 @@ class TransportWatch:
 
     def __init__(self, middleware: str = FAST_DDS) -> None:
         """Begin to wait for images."""
-        self._remedy = REMEDIES.get(middleware, REMEDIES[FAST_DDS])
+        self._remedy = REMEDIES.get(middleware, REMEDIES[FAST_DDS]).format(
+            profile=fast_dds_profile())
         self._lock = threading.Lock()
         self._matched_since: float | None = None
         self._heard = time.monotonic()

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from cnn_perception.ros.transport import image_environment
+from cnn_perception.ros.transport import image_environment, little_memory
 from cnn_perception.sources import open_source
 from cnn_perception.tools.demo_listener import Listener
 from cnn_perception.tools.folders import check_folder
@@ -48,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     isolate()
     print(f'ROS 2 {os.environ.get("ROS_DISTRO") or "from wheels"}, '
           f'ROS_DOMAIN_ID={os.environ["ROS_DOMAIN_ID"]}; starting the classifier ...', flush=True)
+    if text := little_memory(image_environment()):
+        print(text, flush=True)
     listener = Listener(NAMESPACE, folder, steady=options.steady)
     processes: list[tuple[str, subprocess.Popen]] = []
     interrupted = False

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 
+from cnn_perception.ros.transport import fast_dds_profile, profile_path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -309,10 +310,13 @@ def test_a_node_is_started_again_on_request(launch):
 def test_every_process_that_publishes_images_gets_the_profiles(launch):
     launched = launch(DEMO)
     assert set(launched.processes) == {'classifier', 'image_source'}
+    # Once, where there is (in a container, say), and else not at all.
+    told = launched.log.count('there is little room in /dev/shm')
+    assert told == (fast_dds_profile() == 'fastdds_small.xml')
     for process in ('classifier', 'image_source'):
         for variable in PROFILE_VARIABLES:
             profile = Path(launched[process].environment[variable])
-            assert profile.samefile(ROOT / 'config' / 'fastdds.xml')
+            assert profile.samefile(profile_path(fast_dds_profile()))
         cyclone = launched[process].environment['CYCLONEDDS_URI'].removeprefix('file://')
         assert Path(cyclone).samefile(ROOT / 'config' / 'cyclonedds.xml')
 

@@ -1,19 +1,24 @@
 """What the node notices of its transport, and how it sets up its memory."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
+from cnn_perception.ros import transport
 from cnn_perception.ros.diagnostics import camera_status, CameraStatistics
 from cnn_perception.ros.memory import keep_image_blocks
-from cnn_perception.ros.transport import image_environment, profile_path
+from cnn_perception.ros.transport import (
+    fast_dds_profile, image_environment, little_memory, profile_path)
 from cnn_perception.ros.transport_watch import TransportWatch
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 import pytest
-from ros_harness import BEST_EFFORT
+from ros_harness import BEST_EFFORT, ROOT
 from sensor_msgs.msg import CompressedImage, Image
 
 MS = 10 ** 6
@@ -286,9 +291,64 @@ def test_the_users_own_settings_are_left_alone(monkeypatch):
     own = {'FASTDDS_DEFAULT_PROFILES_FILE': '/own.xml', 'CYCLONEDDS_URI': 'file:///own.xml'}
     assert image_environment(own) == own
     cyclone = profile_path('cyclonedds.xml')
+    profile = str(profile_path(fast_dds_profile()))
     assert image_environment({}) == {
-        'FASTRTPS_DEFAULT_PROFILES_FILE': str(profile_path()),
-        'FASTDDS_DEFAULT_PROFILES_FILE': str(profile_path()),
+        'FASTRTPS_DEFAULT_PROFILES_FILE': profile, 'FASTDDS_DEFAULT_PROFILES_FILE': profile,
         'CYCLONEDDS_URI': f'file://{cyclone}'}
-    assert profile_path().is_file()
     assert ElementTree.parse(cyclone).getroot().tag.endswith('CycloneDDS')
+
+
+def segment(name):
+    text = profile_path(name).read_text()
+    [size] = re.findall('<segment_size>([0-9]+)<', text)
+    return int(size), text[text.index('-->'):].replace(size, '')
+
+
+def test_the_profiles_differ_in_the_size_of_the_segment_alone():
+    (large, rest), (small, other) = segment('fastdds.xml'), segment('fastdds_small.xml')
+    assert rest == other
+    assert large > 2 * 3840 * 2160 * 3 > 2 * 1920 * 1080 * 3 < small
+    # Of the 64 MB of a container, with some left for the ports.
+    assert 4 * small < 60 * 2 ** 20
+
+
+@pytest.mark.parametrize('free, name', [(2 ** 30, 'fastdds.xml'), (2 ** 26, 'fastdds_small.xml'),
+                                        (0, 'fastdds_small.xml')])
+def test_a_profile_is_taken_that_there_is_room_for(free, name, monkeypatch):
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: SimpleNamespace(free=free))
+    given = image_environment({})
+    assert given['FASTRTPS_DEFAULT_PROFILES_FILE'] == str(profile_path(name))
+    small = name == 'fastdds_small.xml'
+    assert ('--shm-size=1g' in little_memory(given)) is small
+    assert little_memory({'FASTRTPS_DEFAULT_PROFILES_FILE': '/own.xml'}) == ''
+    assert f'config/{name} ' in watch(
+        np.arange(60) * 66 * MS, 4 * MS, missing=1, lost=1).complaint(1)
+
+
+def test_without_shared_memory_of_this_kind_the_profile_is_the_large_one(monkeypatch):
+    monkeypatch.setattr(transport, 'SHARED_MEMORY', '/nowhere')
+    assert fast_dds_profile() == 'fastdds.xml'
+
+
+# A mount namespace of its own, as a container has.
+CONTAINER = ['unshare', '--map-root-user', '--mount', 'sh', '-c',
+             'mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "$@"', 'sh']
+
+
+def test_images_arrive_in_a_container(tmp_path):
+    try:
+        subprocess.run([*CONTAINER, 'true'], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip('this system lets nobody have a /dev/shm of their own')
+    environment = {name: value for name, value in os.environ.items()
+                   if name not in transport.PROFILE_VARIABLES}
+    done = subprocess.run(
+        [*CONTAINER, sys.executable, '-m', 'cnn_perception.tools.demo', '--loops', '1', '--rate',
+         '4', '--out', str(tmp_path)], capture_output=True, text=True, check=False,
+        env={**environment, 'PYTHONPATH': os.pathsep.join(
+            [str(ROOT), environment.get('PYTHONPATH', '')])})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert 'there is little room in /dev/shm' in done.stdout
+    # Without the profile for it, half of them and more are lost.
+    assert re.search(r'^all +6 +6 +0 ', done.stdout, re.MULTILINE), done.stdout
+    assert 'Failed to create segment' not in (tmp_path / 'classifier.log').read_text()
