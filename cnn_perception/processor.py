@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
+import math
 import os
 from pathlib import Path
 import platform
@@ -14,6 +15,7 @@ __all__ = ['adds_bytes_in_16_bits', 'has_bfloat16', 'one_torch_thread', 'physica
            'processor_name']
 
 CPUINFO = Path('/proc/cpuinfo')
+CGROUP, CGROUPS = Path('/proc/self/cgroup'), Path('/sys/fs/cgroup')
 
 
 @contextlib.contextmanager
@@ -36,19 +38,43 @@ def one_torch_thread() -> Iterator[None]:
 
 def physical_cores() -> int:
     """
-    Count the physical cores that this process may run on, at least 1.
+    Count the physical cores that this process may use, at least 1.
 
-    Two threads on the two halves of one core slow a convolution down.
+    Two threads on the two halves of one core slow a convolution down. More threads than a
+    container may run at a time use its share up early, and then all of them wait for the next.
     """
     allowed = os.sched_getaffinity(0)
     cores = set()
-    for block in cpuinfo().split('\n\n'):
+    for block in read(CPUINFO).split('\n\n'):
         fields = {key.strip(): value.strip() for key, _, value in
                   (line.partition(':') for line in block.splitlines())}
         if int(fields.get('processor', -1)) in allowed and 'core id' in fields:
             cores.add((fields.get('physical id'), fields['core id']))
     # Arm and some virtual machines do not say which core is which.
-    return len(cores) or max(1, len(allowed))
+    return max(1, math.ceil(min(len(cores) or len(allowed), time_limit())))
+
+
+def time_limit() -> float:
+    """
+    Return how many processors' time Linux lets this process have at most, infinity for no limit.
+
+    A container's `--cpus`, a service's CPUQuota: `cpu.max` of control groups, of version 1
+    `cpu.cfs_quota_us` and `cpu.cfs_period_us`, in any of the groups that it is in.
+    """
+    limits = [math.inf]
+    for line in read(CGROUP).splitlines():
+        controllers, _, path = line.partition(':')[2].partition(':')
+        if controllers and 'cpu' not in controllers.split(','):
+            continue
+        names = ('cpu.cfs_quota_us', 'cpu.cfs_period_us') if controllers else ('cpu.max',)
+        # Within a container the names of outer groups may not exist.
+        group = CGROUPS / controllers / path.lstrip('/')
+        while group != CGROUPS.parent:
+            quota, period, *_ = [*' '.join(read(group / name) for name in names).split(), '', '']
+            if quota.isdigit() and period.isdigit():  # neither 'max' nor -1
+                limits.append(int(quota) / int(period))
+            group = group.parent
+    return min(limits)
 
 
 def adds_bytes_in_16_bits() -> bool:
@@ -70,19 +96,19 @@ def has_bfloat16() -> bool:
 
 def processor_name() -> str:
     """Return what the processor calls itself, else the kind of machine."""
-    return next((line.partition(':')[2].strip() for line in cpuinfo().splitlines()
+    return next((line.partition(':')[2].strip() for line in read(CPUINFO).splitlines()
                  if line.startswith('model name')), platform.processor() or platform.machine())
 
 
 def features() -> set[str]:
     """Return what the processor can do, in Linux's words; nothing where that cannot be read."""
-    return next((set(line.partition(':')[2].split()) for line in cpuinfo().splitlines()
+    return next((set(line.partition(':')[2].split()) for line in read(CPUINFO).splitlines()
                  if line.lower().startswith(('flags', 'features'))), set())
 
 
-def cpuinfo() -> str:
-    """Return what Linux says of the processors; nothing where that cannot be read."""
+def read(path: Path) -> str:
+    """Return what Linux says in a file; nothing where that cannot be read."""
     try:
-        return CPUINFO.read_text(encoding='utf-8', errors='replace')
+        return path.read_text(encoding='utf-8', errors='replace')
     except OSError:
         return ''

@@ -29,6 +29,31 @@ def test_cores_are_those_of_all_sockets_that_may_be_used(cpuinfo):
     assert physical_cores() == 6
 
 
+@pytest.mark.parametrize(('group', 'files', 'cores'), [
+    ('0::/\n', {'cpu.max': '200000 100000\n'}, 2),
+    ('0::/\n', {'cpu.max': 'max 100000\n'}, 6),
+    ('0::/\n', {'cpu.max': '50000 100000\n'}, 1),
+    ('0::/\n', {'cpu.max': '210000 100000\n'}, 3),
+    # The smallest of the groups that it is in; what is there may be of a container alone.
+    ('0::/a/b\n', {'a/cpu.max': '300000 100000\n', 'a/b/cpu.max': 'max 100000\n'}, 3),
+    ('0::/docker/1234\n', {'cpu.max': '400000 100000\n'}, 4),
+    ('3:cpu,cpuacct:/a\n2:memory:/b\n0::/\n', {
+        'cpu,cpuacct/a/cpu.cfs_quota_us': '250000\n',
+        'cpu,cpuacct/a/cpu.cfs_period_us': '50000\n'}, 5),
+    ('1:cpu:/\n', {'cpu/cpu.cfs_quota_us': '-1\n', 'cpu/cpu.cfs_period_us': '100000\n'}, 6),
+    ('2:cpuset:/\n', {'cpuset/cpu.max': '100000 100000\n'}, 6), ('', {}, 6), ('nonsense', {}, 6)])
+def test_the_limit_of_a_container_counts(cpuinfo, monkeypatch, tmp_path, group, files, cores):
+    cpuinfo.write_text('')
+    monkeypatch.setattr(processor, 'CGROUP', tmp_path / 'cgroup')
+    monkeypatch.setattr(processor, 'CGROUPS', tmp_path / 'cgroups')
+    (tmp_path / 'cgroup').write_text(group)
+    for name, text in files.items():
+        path = tmp_path / 'cgroups' / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert physical_cores() == cores
+
+
 @pytest.mark.parametrize(('line', 'has'), [
     ('flags\t\t: avx2 amx_bf16', True), ('flags\t\t: avx512f avx512_bf16', True),
     ('Features\t: fp asimd bf16', True), ('flags\t\t: avx2', False)])

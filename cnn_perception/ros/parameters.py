@@ -92,8 +92,8 @@ CLASSIFIER = (
               'int8, and for auto to compare on.'),
     Parameter('cache_dir', '', 'Folder for what openvino and compile make of the network, so '
               'that the next start is faster; empty keeps nothing, or leaves it to torch.'),
-    Parameter('num_threads', 0, 'CPU threads of the network; 0 is one for each physical core.',
-              bounds=(0, 1024)),
+    Parameter('num_threads', 0, 'CPU threads of the network; 0 is one for each physical core, '
+              'within the limit of a container.', bounds=(0, 1024)),
     Parameter('input_size', [0, 0], 'Network input [height, width] in pixels; [0, 0] takes that '
               'of the weights.'),
     Parameter('mean', [0.0], 'Mean of each channel for values in [0, 1]; refused without std.'),
