@@ -18,7 +18,7 @@ from rclpy.exceptions import (
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
-__all__ = ['run']
+__all__ = ['cause', 'run']
 
 # Seconds that a node may take to end: its three threads have ten each for their last work, and a
 # machine that is short of memory reads what it needs for that from a busy disk.
@@ -43,8 +43,8 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
     except KeyboardInterrupt:
         return 1
     except RuntimeError as error:
-        # A file that is not there, or no YAML; a rule or an argument that is none.
-        print(f'not started: {str(error).partition(", at ")[0]}', file=sys.stderr)
+        # A file that is not there, or no YAML; a rule or an argument that is none; no log.
+        print(f'not started: {cause(error)}', file=sys.stderr)
         return 1
     threading.Thread(target=watch, name='watch', daemon=True).start()
     node, ended = None, True
@@ -82,6 +82,14 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
             sys.stderr.flush()
             os._exit(1)
     return 0
+
+
+def cause(error: Exception) -> str:
+    """Say why `rclpy.init` failed, and what to do where nobody would think of it."""
+    text = str(error).partition(', at ')[0]
+    if 'log directory' in text:
+        text += '; set ROS_LOG_DIR to a folder that can be written'
+    return text
 
 
 def remedy(error: Exception) -> str:

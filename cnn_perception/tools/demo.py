@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 
+from cnn_perception.ros.spinning import cause
 from cnn_perception.ros.transport import image_environment, little_memory
 from cnn_perception.sources import open_source
 from cnn_perception.tools.demo_listener import Listener
@@ -50,7 +51,11 @@ def main(arguments: list[str] | None = None) -> int:
           f'ROS_DOMAIN_ID={os.environ["ROS_DOMAIN_ID"]}; starting the classifier ...', flush=True)
     if text := little_memory(image_environment()):
         print(text, flush=True)
-    listener = Listener(NAMESPACE, folder, steady=options.steady)
+    try:
+        listener = Listener(NAMESPACE, folder, steady=options.steady)
+    except RuntimeError as error:
+        print(f'demo: {cause(error)}', file=sys.stderr)
+        return 1
     processes: list[tuple[str, subprocess.Popen]] = []
     interrupted = False
     try:

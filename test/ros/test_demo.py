@@ -17,11 +17,11 @@ ROOT = Path(__file__).resolve().parents[2]
 CATS = {'tabby', 'tiger cat', 'Persian cat', 'Siamese cat', 'Egyptian cat'}
 
 
-def demo(folder, *arguments):
+def demo(folder, *arguments, **changes):
     environment = {name: value for name, value in os.environ.items() if name != 'ROS_DOMAIN_ID'}
     return subprocess.run(
         [sys.executable, '-m', 'cnn_perception.tools.demo', '--out', str(folder), *arguments],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+        cwd=ROOT, env={**environment, **changes}, capture_output=True, text=True, timeout=240)
 
 
 @pytest.fixture(scope='module')
@@ -127,3 +127,11 @@ def test_what_cannot_be_written_or_opened_is_told_before_anything_starts(tmp_pat
         assert expected in result.stderr
         assert 'Traceback' not in result.stderr
         assert 'starting the classifier' not in result.stdout
+
+
+def test_a_home_that_cannot_be_written_is_told(tmp_path):
+    (tmp_path / 'home').write_text('no folder')
+    result = demo(tmp_path / 'out', HOME=str(tmp_path / 'home'), ROS_LOG_DIR='', ROS_HOME='')
+    assert result.returncode == 1
+    assert result.stderr.startswith('demo: failed to initialize logging')
+    assert result.stderr.endswith('; set ROS_LOG_DIR to a folder that can be written\n')

@@ -142,6 +142,16 @@ def test_arguments_that_cannot_be_read_end_with_one_line(start, namespace, argum
     assert 'Traceback' not in process.log
 
 
+def test_a_home_that_cannot_be_written_is_told(start, namespace, tmp_path):
+    (tmp_path / 'home').write_text('no folder')
+    process = start('classifier', namespace, environment={'HOME': str(tmp_path / 'home'),
+                                                          'ROS_LOG_DIR': '', 'ROS_HOME': ''})
+    assert process.process.wait(60) == 1
+    [line] = process.log.splitlines()
+    assert line.startswith('not started: failed to initialize logging')
+    assert line.endswith('; set ROS_LOG_DIR to a folder that can be written')
+
+
 @pytest.mark.skipif(not hasattr(signal, 'SIGALRM'), reason='no SIGALRM on this system')
 def test_a_library_that_hangs_after_python_ended_is_ended(tmp_path):
     status, output, _ = ended(tmp_path, at_exit="""
