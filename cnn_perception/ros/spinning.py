@@ -23,6 +23,9 @@ __all__ = ['cause', 'run']
 # Seconds that a node may take to end: its three threads have ten each for their last work, and a
 # machine that is short of memory reads what it needs for that from a busy disk.
 PATIENCE = 60
+# Seconds for which a thread that computes in Python keeps one waiting that could go on. With
+# Python's own 0.005 the answers to images took 39 instead of 27 ms while ~/describe was answered.
+SWITCH = 0.0005
 
 
 def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> int:
@@ -36,6 +39,7 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
     """
     faulthandler.enable()
     keep_image_blocks()
+    sys.setswitchinterval(SWITCH)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
     try:

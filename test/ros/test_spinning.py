@@ -76,6 +76,11 @@ def test_what_does_not_hang_ends_with_0(tmp_path):
     assert output.endswith('run returned 0\n')
 
 
+def test_no_thread_keeps_the_others_waiting_for_milliseconds(tmp_path):
+    _, output, _ = ended(tmp_path, in_stop='print(sys.getswitchinterval(), flush=True)')
+    assert 0 < float(output.split()[0]) < 0.001
+
+
 def test_a_clean_up_that_hangs_is_ended_and_shown(tmp_path):
     status, output, errors = ended(tmp_path, in_stop='threading.Event().wait()')
     assert status == 1
