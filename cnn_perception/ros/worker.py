@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+import os
+import sys
 import threading
 import time
 import traceback
@@ -30,9 +32,14 @@ class Worker:
     """Takes mail and hands it to `process` until it is stopped; outlives whatever that raises."""
 
     def __init__(self, name: str, mailbox: Source, process: Callable[[list[Letter]], None],
-                 report: Callable[[str], None]) -> None:
-        """Prepare the thread; report gets the text of an error that `process` did not expect."""
+                 report: Callable[[str], None], nice: int = 0) -> None:
+        """
+        Prepare the thread; report gets the text of an error that `process` did not expect.
+
+        nice: by how much, of 19, the process's other threads go before this one; on Linux.
+        """
         self.name = name
+        self._nice = nice
         self._mailbox = mailbox
         self._process = process
         self._report = report
@@ -54,6 +61,10 @@ class Worker:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        if self._nice and sys.platform == 'linux':
+            own = threading.get_native_id()
+            os.setpriority(os.PRIO_PROCESS, own,
+                           os.getpriority(os.PRIO_PROCESS, own) + self._nice)
         ended = False
         while not ended:
             try:

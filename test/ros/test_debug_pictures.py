@@ -1,6 +1,8 @@
 """Debug pictures over a real DDS: what the network sees, live, without a cost to the answers."""
 
 import json
+import os
+from pathlib import Path
 import re
 import time
 
@@ -301,6 +303,16 @@ def test_a_network_without_rows_and_columns_still_answers(start, namespace, obse
     assert observer.publish_until(publisher, frame, lambda: len(answers) > 5 and overlays)
     process.wait_for_log('debug picture cannot be made')
     assert 'was lost' not in process.log
+    # Drawing waits for whoever answers, and no other thread waits with it.
+    priorities = sorted(priorities_of(process.process.pid))
+    usual = os.getpriority(os.PRIO_PROCESS, 0)
+    assert priorities == [usual] * (len(priorities) - 1) + [min(19, usual + 10)]
+
+
+def priorities_of(process):
+    """List the nice values of a process's threads (proc(5), field 19 of stat)."""
+    return [int(path.read_text().rpartition(')')[2].split()[16])
+            for path in Path(f'/proc/{process}/task').glob('*/stat')]
 
 
 def test_a_wrong_layer_fails_configure_with_its_cause(start, namespace):

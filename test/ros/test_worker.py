@@ -1,9 +1,12 @@
 """The thread that works on mail: what it outlives, and what is told when it hangs."""
 
+import os
+import sys
 import threading
 
 from cnn_perception.ros.newest import Letter, Mailbox
 from cnn_perception.ros.worker import Worker
+import pytest
 
 
 def test_an_error_that_nobody_expected_is_reported_and_outlived():
@@ -45,3 +48,20 @@ def test_a_thread_that_hangs_is_told_and_holds_up_no_process():
     assert not worker.ended()
     leave.set()
     assert worker.stop()
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='threads have no priorities of their own')
+def test_others_go_before_a_nice_thread():
+    mailbox, found, done = Mailbox(), [], threading.Event()
+
+    def process(letters):
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        done.set()
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    worker = Worker('worker', mailbox, process, print, nice=3)
+    worker.start()
+    mailbox.put(Letter('', 1, 0))
+    assert done.wait(20)
+    assert worker.stop()
+    assert found == [min(19, before + 3)]
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
