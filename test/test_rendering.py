@@ -6,7 +6,7 @@ from pathlib import Path
 from cnn_perception import photographs, render
 from cnn_perception.preprocess import Preprocessing
 from cnn_perception.preprocessor import Preprocessor
-from cnn_perception.render import captions, colormaps, style
+from cnn_perception.render import captions, colormaps, letters, style
 from cnn_perception.render.grid import LABEL
 import cv2
 import numpy as np
@@ -392,8 +392,52 @@ def test_a_small_picture_fills_its_place_on_the_dashboard():
     ('Müslischüssel', 'Muslischussel'), ('Straße', 'Strasse'), ('crème brûlée', 'creme brulee'),
     ('smørrebrød', 'smorrebrod'), ('Łódź', 'Lodz'), ('北京', '??'), ('한국', '??'),
     ('u\u0308ber', 'uber'), ('½ l', '1/2 l'), ('tabby cat', 'tabby cat')])
-def test_names_are_drawn_in_the_letters_of_the_font(text, drawn):
+def test_without_a_font_names_are_drawn_in_ascii(text, drawn, monkeypatch):
+    monkeypatch.setattr(style, 'font_for', lambda text: None)
+    style.text_width.cache_clear()
     frame = np.full((240, 320, 3), 9, np.uint8)
     np.testing.assert_array_equal(render.overlay(frame, [(text, 0.5)]),
                                   render.overlay(frame, [(drawn, 0.5)]))
     assert style.text_width(text, style.SMALL) == style.text_width(drawn, style.SMALL)
+    style.text_width.cache_clear()
+
+
+@pytest.fixture
+def one_font(monkeypatch):
+    """Leave of all fonts that of matplotlib, which has the letters of Europe."""
+    monkeypatch.setattr(letters, 'FOLDERS', ('~nobody_of_this_name/fonts',))
+    cached = (letters._fonts, letters.font_for, style.text_width)
+    for function in cached:
+        function.cache_clear()
+    [path] = letters._fonts()
+    yield path
+    for function in cached:
+        function.cache_clear()
+
+
+def test_letters_that_the_font_lacks_come_from_another(one_font):
+    assert letters.font_for('кошка, γάτα, Müsli') == one_font
+    assert letters.font_for('\u732b') is None  # a cat, in Chinese and Japanese
+    assert letters.font_for('кошка\n') is None
+    frame = np.full((60, 300, 3), 9, np.uint8)
+    place, face = (20, 40), style.typeface(16.0)
+    style.write(frame, 'Кошка', place, face, (250, 0, 0))
+    rows, columns = np.nonzero(frame[:, :, 0] > 100)
+    # Capital letters stand on the line and are as high as they should be.
+    assert (rows.min(), rows.max() + 1) == (40 - 16, 40)
+    assert 18 <= columns.min() <= 24
+    assert columns.max() - columns.min() == pytest.approx(style.text_width('Кошка', face), abs=6)
+    assert (frame[:, :, 1:] <= 9).all()
+    assert not np.array_equal(render.overlay(frame, [('кошка', 0.5)]),
+                              render.overlay(frame, [('?????', 0.5)]))
+
+
+def test_letters_of_another_font_stay_in_their_room_and_in_the_picture(one_font):
+    face = style.typeface(16.0)
+    whole = style.text_width('Кошка на окне', face)
+    assert style.fitted('Кошка на окне', whole, face) == 'Кошка на окне'
+    assert style.fitted('Кошка на окне', whole - 1, face).endswith('...')
+    for place in ((-30, 8), (280, 62), (400, 400), (-400, -400)):
+        frame = np.full((60, 300, 3), 9, np.uint8)
+        style.write(frame, 'Кошка', place, face, (250, 0, 0))
+        assert bool(frame.max() > 100) is (place[0] in (-30, 280))

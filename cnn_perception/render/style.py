@@ -9,6 +9,8 @@ import unicodedata
 import cv2
 import numpy as np
 
+from .letters import font_for, width, write_with
+
 __all__ = ['BAR_BEST', 'BAR_GROUND', 'BAR_OTHER', 'GREY', 'GROUND', 'SHADE', 'SMALL', 'Typeface',
            'WHITE', 'fitted', 'letterbox', 'text_width', 'typeface', 'write']
 
@@ -48,6 +50,8 @@ SMALL = typeface(9.0)
 @lru_cache(maxsize=4096)
 def text_width(text: str, face: Typeface) -> int:
     """Return how many pixels wide a text is."""
+    if not text.isascii() and (font := font_for(text)):
+        return width(text, font, face.capital)
     return int(cv2.getTextSize(drawable(text), FONT, face.scale, face.thickness)[0][0])
 
 
@@ -59,16 +63,19 @@ def write(picture: np.ndarray, text: str, origin: tuple[int, int], face: Typefac
     origin: (column, row) of the lower left corner. room: pixels to the right of it; a longer text
     is shortened with dots.
     """
-    text = drawable(text)
     if room is not None:
         text = fitted(text, room, face)
-    cv2.putText(picture, text, origin, FONT, face.scale, colour, face.thickness, cv2.LINE_AA)
+    if not text.isascii() and (font := font_for(text)):
+        write_with(font, picture, text, origin, face.capital, colour)
+        return
+    cv2.putText(picture, drawable(text), origin, FONT, face.scale, colour, face.thickness,
+                cv2.LINE_AA)
 
 
 @lru_cache(maxsize=4096)
 def drawable(text: str) -> str:
     """
-    Return a text in the letters of the font, which are those of ASCII.
+    Return a text in the letters of OpenCV's font, which are those of ASCII.
 
     Accents are left out (NFKD of Unicode's standard annex 15) and a few letters written out; what
     has no such letter is one question mark each, where the font would draw two or three.
