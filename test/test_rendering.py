@@ -404,15 +404,30 @@ def test_without_a_font_names_are_drawn_in_ascii(text, drawn, monkeypatch):
 
 @pytest.fixture
 def one_font(monkeypatch):
-    """Leave of all fonts that of matplotlib, which has the letters of Europe."""
-    monkeypatch.setattr(letters, 'FOLDERS', ('~nobody_of_this_name/fonts',))
-    cached = (letters._fonts, letters.font_for, style.text_width)
-    for function in cached:
+    """Leave one font of all, which has the letters of Europe: matplotlib's, or the system's."""
+    path = next((path for path in letters._fonts()
+                 if path.name == 'DejaVuSans.ttf' and path.is_file()), None)
+    if path is None:
+        pytest.skip('there is no font DejaVu Sans')
+    monkeypatch.setattr(letters, '_fonts', lambda: (path,))
+    for function in (letters.font_for, style.text_width):
         function.cache_clear()
-    [path] = letters._fonts()
     yield path
-    for function in cached:
+    for function in (letters.font_for, style.text_width):
         function.cache_clear()
+
+
+def test_fonts_are_looked_for_where_there_are_some(monkeypatch, tmp_path):
+    for name in ('b-Bold.ttf', 'a.TTC', 'LastResort.otf', 'NotoSans-Regular.ttf', 'a.pfb'):
+        (tmp_path / 'deep' / 'down').mkdir(parents=True, exist_ok=True)
+        (tmp_path / 'deep' / 'down' / name).write_text('no font')
+    folders = ('~nobody_of_this_name/fonts', str(tmp_path / 'none'), str(tmp_path))
+    monkeypatch.setattr(letters, 'FOLDERS', folders)
+    letters._fonts.cache_clear()
+    found = [path.name for path in letters._fonts() if tmp_path in path.parents]
+    letters._fonts.cache_clear()
+    assert found == ['NotoSans-Regular.ttf', 'a.TTC', 'b-Bold.ttf']
+    assert not letters._has(tmp_path / 'deep' / 'down' / 'a.TTC', 'a')
 
 
 def test_letters_that_the_font_lacks_come_from_another(one_font):
