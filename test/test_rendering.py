@@ -434,6 +434,7 @@ def test_letters_that_the_font_lacks_come_from_another(one_font):
     assert letters.font_for('кошка, γάτα, Müsli') == one_font
     assert letters.font_for('\u732b') is None  # a cat, in Chinese and Japanese
     assert letters.font_for('кошка\n') is None
+    assert letters.font_for('گربه\u200cها') == one_font
     frame = np.full((60, 300, 3), 9, np.uint8)
     place, face = (20, 40), style.typeface(16.0)
     style.write(frame, 'Кошка', place, face, (250, 0, 0))

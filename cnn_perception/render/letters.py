@@ -26,11 +26,13 @@ SUFFIXES = ('.ttf', '.ttc', '.otf')
 KNOWN = ('NotoSansCJK-Regular', 'NotoSans-Regular', 'DejaVuSans', 'DroidSansFallbackFull',
          'FreeSans', 'LiberationSans-Regular')
 RATHER_NOT = ('bold', 'italic', 'oblique', 'mono', 'serif', 'emoji', 'light', 'thin', 'black')
-MOST = 60
+MOST = 250
 # A font that has a box with the name of the script for every letter there is.
 PLACEHOLDERS = 'lastresort'
 # Pixels of a font that is only looked at, and a character that no font has (Unicode's last one).
 SAMPLE, NOBODYS = 100, '\U0010ffff'
+# Join and part the letters beside them, in Persian and Hindi say, and are not seen themselves.
+JOINERS = '\u200c\u200d'
 
 
 @lru_cache(maxsize=4096)
@@ -86,6 +88,8 @@ def _rank(path: Path) -> tuple[int, int, str]:
 @lru_cache(maxsize=2 ** 14)
 def _has(path: Path, letter: str) -> bool:
     """Tell whether a font has a letter, and not only the box that stands for one it has not."""
+    if letter in JOINERS:
+        return True
     if unicodedata.category(letter) in ('Cc', 'Cf', 'Cn', 'Co', 'Cs'):
         return False
     try:
@@ -100,12 +104,12 @@ def _drawn(font: ImageFont.FreeTypeFont, letter: str) -> tuple[tuple[int, int], 
     return mask.size, bytes(mask)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=512)
 def _opened(path: Path, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(path), size)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=512)
 def _sized(path: Path, capital: float) -> ImageFont.FreeTypeFont:
     """Return a font whose capital letters are so many pixels high."""
     _, top, _, bottom = _opened(path, SAMPLE).getbbox('H', anchor='ls')
