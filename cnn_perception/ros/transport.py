@@ -31,8 +31,8 @@ def little_memory(environment: Mapping[str, str]) -> str:
     """Say what that means, where `image_environment` has given the small profile; else ''."""
     if str(profile_path(SMALL)) not in (environment.get(name) for name in PROFILE_VARIABLES):
         return ''
-    return (f'there is little room in {SHARED_MEMORY}: images of more than 1920 x 1080 do not '
-            'arrive over Fast DDS (a container has more with docker run --shm-size=1g)')
+    return (f'there is little room in {SHARED_MEMORY}: of images larger than 2560 x 1440 Fast DDS '
+            'loses some (a container has more room with docker run --shm-size=1g)')
 
 
 def profile_path(name: str = LARGE) -> Path:
