@@ -2,7 +2,9 @@
 
 from cnn_perception import photographs
 from cnn_perception.backends import openvino_int8, refusal, Settings
+from cnn_perception.backends.openvino_backend import OpenVINOBackend
 from cnn_perception.classifier import Classifier
+from cnn_perception.preprocess import Preprocessing
 import numpy as np
 import pytest
 import torch
@@ -104,3 +106,32 @@ def test_what_cannot_be_written_is_a_warning(tmp_path, caplog):
     (tmp_path / 'file').touch()
     openvino_int8.keep(model, tmp_path / 'file' / 'int8_0.xml')
     assert 'is not kept in' in caplog.text
+
+
+class Fixed(torch.nn.Module):
+    """A network whose graph holds the number of pictures that it was traced with."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 8, 3, stride=2)
+        self.fc = torch.nn.Linear(8 * 15 * 15 + 1, 5)
+
+    def forward(self, batch):
+        maps = self.conv(batch).flatten(1)
+        return self.fc(torch.cat([maps, torch.ones(len(batch), 1)], 1))
+
+
+def test_a_network_that_fixes_the_number_of_pictures_stays_in_int8(counted, caplog):
+    torch.manual_seed(0)
+    preprocessing = Preprocessing(crop=(32, 32), resize=32)
+    engine = OpenVINOBackend(
+        Fixed().eval(), preprocessing,
+        Settings(torch.device('cpu'), 'int8', calibration=tuple(PICTURES)))
+    assert 'one after the other' in caplog.text
+    batch = engine.prepare(PICTURES[:3])
+    together, _ = engine.forward(batch)
+    alone = np.concatenate([engine.forward(batch[index:index + 1])[0] for index in range(3)])
+    np.testing.assert_array_equal(together, alone)
+    assert 'FakeQuantize' in kinds(engine._model(1, ()))
+    assert [size for size, _ in engine._compiled] == [1]
+    assert counted == [len(PICTURES)]

@@ -74,6 +74,12 @@ class OpenVINOBackend(Backend):
             self._compile(1, ())
         except (RuntimeError, TypeError, ValueError, NotImplementedError) as error:
             raise CompileError(last_line(error)) from error
+        self._largest = LARGEST
+        if settings.precision == 'int8' and resized(self._converted[()], 2) is None:
+            # Converted for another size it would have to be quantised for each.
+            self._largest = 1
+            LOGGER.warning('the network fixes the number of pictures in its graph: in int8 '
+                           'openvino runs those of several cameras one after the other')
 
     @classmethod
     def refusal(cls, settings: Settings) -> str:
@@ -99,7 +105,7 @@ class OpenVINOBackend(Backend):
         # Every size of a batch is a network of its own, with weights of its own: of tapped ones,
         # which run a few times a second, only that for one picture is compiled.
         return joined([self._run(part, taps)
-                       for part in parts_of(batch, 1 if taps else LARGEST)])
+                       for part in parts_of(batch, 1 if taps else self._largest)])
 
     def forget(self, taps: tuple[str, ...]) -> None:
         """Free the compiled networks; see `Backend.forget`."""
@@ -149,19 +155,22 @@ class OpenVINOBackend(Backend):
                     self.prepare([frame]) for frame in self.settings.calibration],
                     self.settings.cache_dir)
             self._converted[taps] = model
-        model = self._converted[taps].clone()
-        try:
-            model.reshape([size, *preprocessing.crop, preprocessing.channels])
-            fits = model.outputs[0].partial_shape[0] == size
-        except RuntimeError:
-            fits = False
-        if not fits:
-            # The network wrote the batch size that it was traced with into its graph.
-            model = self._converted_for(taps, shape)
-        return model
+        model = resized(self._converted[taps], size)
+        return self._converted_for(taps, shape) if model is None else model
 
     def _converted_for(self, taps: tuple[str, ...], shape: tuple[int, ...]) -> Any:
         model = convert(self.tapped(taps), shape)
         if self.precision == 'bfloat16':
             round_constants(model)
         return with_normalisation(model, self.preprocessor.preprocessing)
+
+
+def resized(model: Any, size: int) -> Any | None:
+    """Return a copy for `size` pictures, None if the graph holds the size it was traced with."""
+    model = model.clone()
+    rest = list(model.inputs[0].partial_shape)[1:]  # h, w, C
+    try:
+        model.reshape([size, *rest])
+    except RuntimeError:
+        return None
+    return model if model.outputs[0].partial_shape[0] == size else None
