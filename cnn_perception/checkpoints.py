@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping
+import contextlib
 from pathlib import Path
 import pickle
 import re
 from typing import Any
 import warnings
 
+import numpy as np
 import torch
 from torch import nn
 
 __all__ = ['head_size', 'is_path', 'load_into', 'network_in', 'read_checkpoint']
 
 # Where training frameworks put the state dict inside their checkpoints.
-NESTED_KEYS = ('state_dict_ema', 'model_ema', 'state_dict', 'model_state_dict', 'model')
+NESTED_KEYS = ('state_dict_ema', 'model_ema', 'state_dict', 'model_state_dict', 'model', 'net',
+               'network')
 # What wrappers for parallel training and compilation put before every name.
 PREFIXES = ('module.', '_orig_mod.')
 # What torch names where a pickle refers to anything that is not a tensor's.
@@ -23,7 +27,14 @@ GLOBAL = re.compile(r'GLOBAL ([\w.]+)')
 # Heads of GoogLeNet and Inception v3 that only their training runs, and not every one has.
 AUXILIARY = ('aux1.', 'aux2.', 'AuxLogits.')
 WITH_AUXILIARY = ('GoogLeNet', 'Inception3', 'InceptionV3')
-SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin', '.ckpt')
+# The last as in checkpoint.pth.tar, which is no archive.
+SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin', '.ckpt', '.tar')
+# What training scripts keep beside the tensors: the options they were called with, and measures.
+# Neither runs anything when it is unpickled.
+SCALAR = np.float64(0.0).__reduce__()[0]
+BESIDE = (argparse.Namespace, np.dtype, *(type(np.dtype(kind)) for kind in 'fdilqB?'),
+          # NumPy 2 has moved it, and reads files of both.
+          *((SCALAR, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')))
 
 
 def is_path(weights: str) -> bool:
@@ -33,7 +44,7 @@ def is_path(weights: str) -> bool:
 
 def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
     """
-    Read a state dict from a `.safetensors`, `.pth`, `.pt`, `.bin` or `.ckpt` file onto the CPU.
+    Read a state dict from a file that ends in one of `SUFFIXES` onto the CPU.
 
     Pickled files are loaded with `weights_only=True`: a file that holds anything but tensors in
     plain containers raises ValueError and none of it is executed.
@@ -50,7 +61,7 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
             import safetensors.torch  # optional: only this format needs it
             content: Any = safetensors.torch.load_file(path)
         else:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), with_options():
                 # Of a TorchScript archive, which is refused below in one line.
                 warnings.simplefilter('ignore')
                 content = torch.load(path, map_location='cpu', weights_only=True)
@@ -64,14 +75,23 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
             raise ValueError(f"weights: '{path}' is a TorchScript archive, which is a program and "
                              'not loaded; save its tensors with torch.save(torch.jit.load(path)'
                              '.state_dict(), other_path)') from error
-        raise ValueError(f"weights: '{path}' is damaged or not a weights file: "
-                         f"{error or 'it ends too early'}") from error
+        reason = f'{type(error).__name__}: {error}' if str(error) else 'it ends too early'
+        raise ValueError(f"weights: '{path}' is damaged or not a weights file ({reason}): fetch "
+                         'or save it again') from error
     except Exception as error:
         # safetensors raises a class of its own that older versions do not export.
         if type(error).__name__ != 'SafetensorError':
             raise
-        raise ValueError(f"weights: '{path}' is not a safetensors file: {error}") from error
+        raise ValueError(f"weights: '{path}' {no_tensors(path, str(error))}") from error
     return state_dict_in(content, path)
+
+
+def with_options() -> contextlib.AbstractContextManager[Any]:
+    """Let torch unpickle what training scripts keep beside the tensors."""
+    # Before, it asked all that is allowed for a name.
+    if torch.__version__ < (2, 6):
+        return contextlib.nullcontext()
+    return torch.serialization.safe_globals([*BESIDE])
 
 
 def refused(error: pickle.UnpicklingError, path: Path) -> str:
@@ -81,11 +101,20 @@ def refused(error: pickle.UnpicklingError, path: Path) -> str:
                 'could run any code; save it again with torch.save(model.state_dict(), path) or '
                 'as .safetensors')
     with path.open('rb') as file:
-        begin = file.read(24)
+        begin = file.read(2)
     if begin.startswith((b'PK', b'\x80')):
         cause = [line.strip() for line in str(error).splitlines() if line.strip()]
         return ('is pickled in a way that is not loaded; save it again with '
                 f'torch.save(model.state_dict(), path) or as .safetensors ({cause[-2:][0]})')
+    return no_tensors(path)
+
+
+def no_tensors(path: Path, problem: str = '') -> str:
+    """Say that a file is none with tensors, and what it seems to be instead."""
+    with path.open('rb') as file:
+        begin = file.read(24)
+    if not begin.isascii() or b'\0' in begin:
+        return f'is damaged or not a weights file ({problem or "unknown"}): fetch or save it again'
     return (f'is not a weights file: it begins with {begin!r}; a page or a pointer may have been '
             'saved in its place, fetch it again')
 
@@ -168,8 +197,11 @@ def load_into(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str)
         raise ValueError(f'weights: {origin} does not fit this architecture: {"; ".join(parts)}; '
                          + (nested_head(missing, unexpected)
                             or 'was it trained with another network?'))
-    module.load_state_dict({name: value for name, value in state.items()
-                            if name in own and own[name].shape == value.shape}, strict=False)
+    # With the versions of the module's own layers: some tell their former layouts by them.
+    fitting = type(own)((name, value) for name, value in state.items()
+                        if name in own and own[name].shape == value.shape)
+    fitting._metadata = own._metadata
+    module.load_state_dict(fitting, strict=False)
 
 
 def is_spare(name: str, module: nn.Module) -> bool:

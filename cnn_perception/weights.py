@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 import difflib
+import math
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -72,10 +73,27 @@ def from_file(architecture: str, weights: str) -> tuple[nn.Module, str, Any]:
     module = architectures.create(architecture)
     state = checkpoints.network_in(module, checkpoints.read_checkpoint(weights))
     classes = checkpoints.head_size(module, state)
-    if classes is not None:
+    if side := trained_side(module, state):
+        options = {'num_classes': classes} if classes else {}
+        module = architectures.out_of_place(torchvision.models.get_model(
+            architecture, weights=None, image_size=side, **options))
+    elif classes is not None:
         module = architectures.create(architecture, num_classes=classes)
     checkpoints.load_into(module, state, f"'{weights}'")
     return module, str(Path(weights).expanduser().resolve()), None
+
+
+def trained_side(module: nn.Module, state: Mapping[str, torch.Tensor]) -> int:
+    """
+    Return the input side in pixels that a torchvision vision transformer has to be built for.
+
+    It holds a position for each patch of the picture, and one more. 0 where the module's fits.
+    """
+    positions = state.get('encoder.pos_embedding')
+    if not isinstance(module, torchvision.models.VisionTransformer) or positions is None:
+        return 0
+    side = math.isqrt(max(0, positions.shape[1] - 1)) * module.patch_size
+    return 0 if side == module.image_size else side
 
 
 def from_release(architecture: str, weights: str) -> tuple[nn.Module, str, Any]:
@@ -128,7 +146,8 @@ def from_torchvision(architecture: str, weights: str) -> tuple[nn.Module, str, A
         raise ValueError(
             f"weights are '{weights}', but {architecture} has {', '.join(known)}"
             + (f'; did you mean {" or ".join(near)}?' if near else '')
-            + " (or give a file, 'default' or 'none')")
+            + " (or give a file, 'default' or 'none'"
+            + (f"; what is called so here is './{weights}')" if Path(weights).exists() else ')'))
     try:
         module = torchvision.models.get_model(architecture, weights=entry)
     except (URLError, OSError, RuntimeError) as error:
@@ -150,9 +169,17 @@ def from_timm(architecture: str, weights: str) -> tuple[nn.Module, str, Any]:
     except Exception as error:  # the hub's client raises many unrelated classes
         raise ValueError(
             f"pretrained weights of '{architecture}' could not be had: "
-            f'{type(error).__name__}: {error}; fetch them on a machine with internet access and '
-            'give the file as weights') from error
+            f'{type(error).__name__}: {error}; fetch the file from {address(name)} on a '
+            'machine with internet access and give it as weights') from error
     return architectures.out_of_place(module), f'timm {name}, pretrained', None
+
+
+def address(name: str) -> str:
+    """Say where timm has the weights of a network from."""
+    config = import_quickly('timm').get_pretrained_cfg(name)
+    if hub := getattr(config, 'hf_hub_id', None):
+        return f'https://huggingface.co/{hub}'
+    return getattr(config, 'url', None) or f"timm's {name}"
 
 
 def cache_folder() -> Path:
@@ -167,7 +194,9 @@ def preprocessing_for(architecture: str, module: nn.Module,
     if source == 'torchvision':
         if entry is None:
             entry = torchvision.models.get_model_weights(architecture).DEFAULT
-        return preprocess.from_torchvision(entry)
+        own = preprocess.from_torchvision(entry)
+        side = getattr(module, 'image_size', own.crop[0])
+        return own if own.crop == (side, side) else replace(own, resize=side, crop=(side, side))
     if source == 'timm':
         return preprocess.from_timm(module)
     if architecture == DEFAULT_ARCHITECTURE:

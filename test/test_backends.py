@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import logging
+import os
 import threading
 import time
 import weakref
@@ -15,7 +16,8 @@ from cnn_perception.backends import selection
 from cnn_perception.backends.base import WithoutTaps
 from cnn_perception.backends.batches import (
     by_size, joined, parts_of, room_for, roomy_parts)
-from cnn_perception.backends.compile_backend import of_its_own
+from cnn_perception.backends.comparing import spread_between
+from cnn_perception.backends.compile_backend import FOLDER, keep_in, of_its_own
 from cnn_perception.backends.cuda_backend import CudaBackend
 from cnn_perception.backends.folding import folded
 from cnn_perception.backends.half import half_module, round_kernels
@@ -673,3 +675,46 @@ def test_what_is_compiled_answers_while_something_else_is_compiled(pictures, mon
     three = backend.prepare([picture[:8, :8] for picture in pictures[:3]])
     monkeypatch.setattr(backend, '_compile', None)
     assert len(backend.forward(three, layer)[1][layer[0]]) == 3
+
+
+def test_a_network_that_openvino_computes_otherwise_is_passed_over(caplog):
+    """It takes padding away from a convolution of one pixel with a stride, and says nothing."""
+    torch.manual_seed(3)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 5, stride=2, padding=1), nn.Conv2d(4, 8, 1, stride=2, padding=1),
+        nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)).eval()
+    with torch.no_grad():
+        module[-1].weight *= 0.1  # so that nothing is seen of it behind the softmax
+    backend, reason = choose('auto', module, plain((3, 32, 32)), Settings(torch.device('cpu')))
+    noise = np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8)
+    with torch.inference_mode():
+        expected = module(backend.preprocessor([noise])).numpy()
+    np.testing.assert_allclose(backend.forward_pictures([noise])[0], expected, rtol=1e-4,
+                               atol=1e-5)
+    if backend.name != 'openvino':  # a later version may compute it
+        assert "its scores differ from torch's by" in reason
+        assert 'backend openvino is passed over' in caplog.text
+
+
+@pytest.mark.parametrize('expected, found, spread', [
+    ([0.0, 1.0, 2.0], [0.0, 1.5, 2.0], 0.25), ([5.0, 5.0], [5.0, 5.0], 0.0),
+    ([float('-inf'), 0.0, 4.0], [float('-inf'), 1.0, 4.0], 0.25),
+    ([float('-inf'), 0.0, 4.0], [3.0, 0.0, 4.0], float('inf')),
+    # Nearly equal scores: in hundredths of their size.
+    ([100.0, 100.0], [100.0, 100.001], 0.001),
+    ([0.0, 1.0], [0.0, float('nan')], float('nan'))])
+def test_differences_are_told_in_ranges_of_the_scores(expected, found, spread):
+    assert spread_between(torch.tensor(expected), torch.tensor(found)) == pytest.approx(
+        spread, rel=1e-3, nan_ok=True)
+
+
+def test_torchs_own_folder_comes_back(monkeypatch):
+    for before in (None, 'own'):
+        monkeypatch.setattr('os.environ', {} if before is None else {FOLDER: before})
+        keep_in('')
+        assert os.environ.get(FOLDER) == before
+        keep_in('a')
+        keep_in('b')
+        assert os.environ[FOLDER] == 'b'
+        keep_in('')
+        assert os.environ.get(FOLDER) == before

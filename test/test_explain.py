@@ -57,6 +57,19 @@ class InPlace(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class WritesToAView(nn.Module):
+    """A convolution of whose output the forward pass changes one map, through a view."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x):
+        x = self.conv(x)
+        x[:, 1].mul_(2.0)
+        return x.mean((2, 3))
+
+
 def autograd_map(module, layer, batch, classes):
     """Grad-CAM with one backward pass through the whole network, as the paper writes it."""
     batch = batch.clone().requires_grad_(True)
@@ -628,3 +641,28 @@ def test_patches_of_the_strongest_channels_of_a_real_network(lite0, lite0_layers
     assert patches.picture().shape[0] == 26 + 4 * 74
     with pytest.raises(ValueError, match='without rows and columns'):
         TopPatches(field_of(lite0_layers, 'classifier'), lite0.network.preprocessing)
+
+
+def test_layers_show_what_they_gave_although_it_is_overwritten():
+    module = WritesToAView().eval()
+    batch = torch.rand(1, 3, 8, 8)
+    with torch.no_grad():
+        logits, activations = tap(module, ['conv', 'mul_'])(batch)
+        torch.testing.assert_close(activations['conv'], module.conv(batch))
+        torch.testing.assert_close(activations['mul_'], 2.0 * module.conv(batch)[:, 1])
+        torch.testing.assert_close(logits, module(batch))
+
+
+@pytest.mark.parametrize('layer, channels', [
+    ('features.7.cat', 256), ('features.3.expand1x1', 64)])
+def test_the_patches_of_a_concatenation(layer, channels):
+    classifier = Classifier('squeezenet1_1', 'none', 'cpu', backend='torch')
+    layers = NetworkLayers(classifier)
+    row = field_of(layers, layer)
+    assert row.output_shape == layers.shapes[layer]
+    assert row.output_shape[0] == channels
+    patches = TopPatches(row, classifier.network.preprocessing, 3)
+    frame = photographs.photograph('cat')
+    [prediction] = classifier.predict([frame], [layer])
+    assert patches.update(frame, prediction.activations[layer])
+    assert patches.picture().ndim == 3

@@ -1,5 +1,6 @@
 """Weights, checkpoints, labels and devices: what is taken, and how the rest is refused."""
 
+import argparse
 import json
 import os
 import pickle
@@ -32,7 +33,10 @@ def saved(path, wrap=lambda state: state, **options):
     lambda state: {'model': state}, lambda state: {f'module.{k}': v for k, v in state.items()},
     lambda state: {'state_dict': {f'_orig_mod.{k}': v for k, v in state.items()}},
     lambda state: {f'module._orig_mod.{k}': v for k, v in state.items()},
-    lambda state: {f'_orig_mod.module.{k}': v for k, v in state.items()}])
+    lambda state: {f'_orig_mod.module.{k}': v for k, v in state.items()},
+    lambda state: {'model': state, 'args': argparse.Namespace(lr=0.1), 'epoch': 3},
+    lambda state: {'net': state, 'acc': np.float64(0.9), 'best': np.float32(0.9),
+                   'step': np.int64(7)}])
 def test_checkpoints_of_usual_forms(tmp_path, wrap):
     state = saved(tmp_path / 'net.pth', wrap)
     network = load_network(SMALL, str(tmp_path / 'net.pth'))
@@ -40,6 +44,28 @@ def test_checkpoints_of_usual_forms(tmp_path, wrap):
     assert str(tmp_path / 'net.pth') in network.weights
     for name, value in network.module.state_dict().items():
         torch.testing.assert_close(value, state[name])
+
+
+def test_the_checkpoint_of_the_imagenet_example(tmp_path):
+    saved(tmp_path / 'model_best.pth.tar', lambda state: {
+        'arch': SMALL, 'state_dict': state, 'best_acc1': torch.tensor(70.0)})
+    assert load_network(SMALL, str(tmp_path / 'model_best.pth.tar')).trained
+
+
+def test_layers_that_go_by_the_version_of_their_names(tmp_path):
+    torch.save(architectures.create('mnasnet0_5').state_dict(), tmp_path / 'net.pth')
+    assert load_network('mnasnet0_5', str(tmp_path / 'net.pth')).trained
+
+
+@pytest.mark.parametrize('classes', [1000, 7])
+def test_a_vision_transformer_takes_pictures_of_the_size_it_was_trained_on(tmp_path, classes):
+    module = torchvision.models.vit_b_16(image_size=64, num_classes=classes)
+    torch.save(module.state_dict(), tmp_path / 'net.pth')
+    network = load_network('vit_b_16', str(tmp_path / 'net.pth'))
+    assert network.preprocessing.crop == (64, 64)
+    assert len(network.labels) == classes
+    batch = torch.rand(1, 3, 64, 64)
+    torch.testing.assert_close(network.module(batch), module.eval()(batch))
 
 
 def test_safetensors_with_another_number_of_classes_and_labels(tmp_path):
@@ -82,6 +108,24 @@ def test_what_was_saved_in_place_of_the_file_is_shown(tmp_path, text):
     (tmp_path / 'net.pth').write_text(text)
     with pytest.raises(ValueError, match=f'is not a weights file: it begins with b.{text[:15]}'):
         load_network(SMALL, str(tmp_path / 'net.pth'))
+
+
+@pytest.mark.parametrize('name, content, expected', [
+    ('net.safetensors', b'version https://git-lfs.github.com/spec/v1', 'is not a weights file'),
+    ('net.safetensors', b'\x80' * 300, 'is damaged or not a weights file .*header'),
+    ('net.pth', b'', r'is damaged or not a weights file \(it ends too early\)'),
+    ('net.pth', b'PK\x03\x04' + b'\0' * 60, r'is damaged or not a weights file \(RuntimeError: ')])
+def test_damaged_files_say_what_is_wrong(tmp_path, name, content, expected):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=expected):
+        load_network(SMALL, str(tmp_path / name))
+
+
+def test_a_file_that_looks_like_a_name_is_told_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'best').touch()
+    with pytest.raises(ValueError, match=r"what is called so here is '\./best'"):
+        load_network(SMALL, 'best')
 
 
 def test_a_pickle_that_torch_did_not_write_is_not_called_a_page(tmp_path):

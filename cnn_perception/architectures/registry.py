@@ -60,10 +60,11 @@ def names(pattern: str = '*') -> list[str]:
     """
     List the networks whose name matches a pattern with the wildcards *, ? and [...], sorted.
 
-    timm's more than a thousand are listed only where the pattern begins with 'timm/'.
+    timm's more than a thousand are listed only where the pattern begins with 'timm/', the
+    variants of their weights only where it has a dot, as in 'timm/resnet18.*'.
     """
     if pattern.startswith(TIMM):
-        candidates = [TIMM + name for name in _timm().list_models()]
+        candidates = [TIMM + name for name in _timm().list_models(pretrained='.' in pattern)]
     else:
         candidates = [*_OWN, *_torchvision_names()]
     return sorted(name for name in candidates if fnmatch.fnmatchcase(name, pattern))
@@ -82,8 +83,11 @@ def source(name: str) -> str:
     if name in _torchvision_names():
         return 'torchvision'
     if name.startswith(TIMM):
-        if name[len(TIMM):] not in set(_timm().list_models()):
-            near = did_you_mean(name, (TIMM + known for known in _timm().list_models()))
+        network, dot, _ = name[len(TIMM):].partition('.')
+        known = _timm().list_models(pretrained=bool(dot))
+        if name[len(TIMM):] not in set(known):
+            own = [variant for variant in known if variant.startswith(f'{network}.')]
+            near = did_you_mean(name, (TIMM + variant for variant in own or known))
             raise ArchitectureError(f"unknown architecture {shown(name)}.{near} List timm's with "
                                     "describe --list 'timm/*'")
         return 'timm'

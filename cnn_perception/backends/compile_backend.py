@@ -23,6 +23,9 @@ __all__ = ['CompileBackend']
 # One specialisation for each batch size and set of taps; torch's own limit is 8.
 MOST_SHAPES = 128
 COMPILERS = ('g++', 'clang++', 'c++')
+# Where torch keeps what it has compiled, for the whole process; and what that was before.
+FOLDER = 'TORCHINDUCTOR_CACHE_DIR'
+BEFORE: dict[str, str | None] = {}
 
 
 @register('compile')
@@ -38,9 +41,7 @@ class CompileBackend(TorchBackend):
                  settings: Settings) -> None:
         """Compile for one picture; CompileError where torch cannot."""
         super().__init__(module, preprocessing, settings)
-        if settings.cache_dir:
-            # torch takes it from there, for the whole process.
-            os.environ['TORCHINDUCTOR_CACHE_DIR'] = settings.cache_dir
+        keep_in(settings.cache_dir)
         self._compiled: dict[tuple[int, tuple[str, ...]], Network] = {}
         self._building = threading.Lock()
         try:
@@ -100,6 +101,17 @@ class CompileBackend(TorchBackend):
         self.run_beside_others(compiled, batch)
         self._compiled[key] = compiled
         return compiled
+
+
+def keep_in(folder: str) -> None:
+    """Tell torch where to keep what it compiles from now on, '' for where it did before."""
+    if folder:
+        BEFORE.setdefault(FOLDER, os.environ.get(FOLDER))
+        os.environ[FOLDER] = folder
+    elif FOLDER in BEFORE:
+        before = BEFORE.pop(FOLDER)
+        del os.environ[FOLDER]
+        os.environ.update({FOLDER: before} if before is not None else {})
 
 
 def of_its_own(module: nn.Module) -> Network:

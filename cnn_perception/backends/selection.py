@@ -8,23 +8,19 @@ not to be able to run goes to the next engine, with the reason logged.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 import difflib
 import gc
 import logging
 
 from cnn_perception.backends.base import Backend, CompileError, PRECISIONS, Settings
-from cnn_perception.backends.half import whole_precision
-from cnn_perception.backends.tapping import TRACING
+from cnn_perception.backends.comparing import agreement
 from cnn_perception.preprocess import Preprocessing
-from cnn_perception.preprocessor import Preprocessor
-from cnn_perception.processor import one_torch_thread
 import numpy as np
 import torch
 from torch import nn
 
-__all__ = ['AUTO', 'Agreement', 'agreement', 'choose', 'choose_precision', 'names', 'refusal',
-           'register', 'runs_on']
+__all__ = ['AUTO', 'choose', 'choose_precision', 'names', 'refusal', 'register', 'runs_on']
 
 LOGGER = logging.getLogger('cnn_perception')
 # Fastest first, as benchmarks/results has them; the last one runs every network.
@@ -32,31 +28,14 @@ AUTO = {'cpu': ('openvino', 'torch'), 'cuda': ('cuda', 'torch')}
 # Largest difference of a probability on a picture of noise. It is there to catch an engine that
 # computes something else, or overflows; rounding is far below it.
 PROBE_TOLERANCE = {'float32': 1e-3, 'float16': 0.1, 'bfloat16': 0.1, 'int8': 1.0}
+# Of a score in float32, in ranges of the scores; of 24 networks in OpenVINO 2e-6 at most.
+SPREAD_TOLERANCE = 1e-3
 # Beyond this somebody should look whether answers in int8 are still good.
 INT8_TOLERANCE = 0.1
 # Largest difference of a probability on pictures that precision auto takes half precision with.
 AUTO_TOLERANCE = 0.02
 
 _BACKENDS: dict[str, type[Backend]] = {}
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """
-    How an engine's answers compare with the reference in float32.
-
-    same: pictures with the same best class, of `pictures`. difference: the largest of any
-    probability, in [0, 1], NaN where an answer is not a number.
-    """
-
-    same: int
-    pictures: int
-    difference: float
-
-    def __str__(self) -> str:
-        """Say it in words."""
-        return (f'same best class as torch float32 on {self.same} of {self.pictures} pictures, '
-                f'probabilities within {self.difference:.2g}')
 
 
 def register(name: str, *, devices: Sequence[str] = ('cpu', 'cuda'),
@@ -172,6 +151,10 @@ def build(name: str, module: nn.Module, preprocessing: Preprocessing, settings: 
     if not found.difference <= PROBE_TOLERANCE[settings.precision]:
         raise CompileError(f"in {settings.precision} its answer differs from torch's by "
                            f'{found.difference:.2g} on a test picture')
+    # A softmax over many classes hides what another network would answer.
+    if settings.precision == 'float32' and not found.spread <= SPREAD_TOLERANCE:
+        raise CompileError(f"its scores differ from torch's by {100 * found.spread:.2g} % of "
+                           'their range on a test picture')
     if settings.precision == 'int8':
         found = agreement(backend, module, settings.calibration)
         backend.notes = str(found)
@@ -180,22 +163,6 @@ def build(name: str, module: nn.Module, preprocessing: Preprocessing, settings: 
                            'more of them, like those of the robot, or another precision may be '
                            'needed', found.difference)
     return backend
-
-
-def agreement(backend: Backend, module: nn.Module, frames: Sequence[np.ndarray]) -> Agreement:
-    """Compare an engine with a module in float32 on (H, W, 3) uint8 RGB pictures, one by one."""
-    device = next((values.device for values in module.parameters()), torch.device('cpu'))
-    prepare = Preprocessor(backend.preprocessor.preprocessing, device)
-    same, differences = 0, []
-    for frame in frames:
-        with (TRACING.passing(), one_torch_thread(), whole_precision(),
-              torch.inference_mode()):
-            expected = module(prepare([frame])).softmax(dim=1)[0].cpu()
-        logits, _ = backend.forward_pictures([frame])
-        answer = torch.from_numpy(logits).softmax(dim=1)[0]
-        same += int(answer.argmax() == expected.argmax())
-        differences.append(float((answer - expected).abs().max()))
-    return Agreement(same, len(frames), float(np.max(differences)))
 
 
 def free(device: torch.device) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import difflib
 import sys
 import threading
+from typing import Any
 
 from cnn_perception.architectures.efficientnet import SamePadConv2d
 from cnn_perception.quick_imports import import_quickly
@@ -99,6 +100,7 @@ class TappedNetwork:
             # An in-place function would overwrite the activation of the layer before it.
             if node.kwargs.get('inplace') is True:
                 node.kwargs = {**node.kwargs, 'inplace': False}
+        self._overwrites = any(overwrites(node) for node in self._graph.nodes)
 
     @property
     def layer_names(self) -> list[str]:
@@ -119,8 +121,26 @@ class TappedNetwork:
         graph = fx.Graph()
         copied: dict[fx.Node, fx.Node] = {}
         logits = graph.graph_copy(self._graph, copied)
-        graph.output((logits, {name: copied[self._names[name]] for name in taps}))
+        shown = {name: copied[self._names[name]] for name in taps}
+        if self._overwrites:
+            # What is overwritten later, perhaps through a view of it, is copied at once.
+            for name, node in shown.items():
+                with graph.inserting_after(node):
+                    shown[name] = graph.call_function(copy_of, (node,))
+        graph.output((logits, shown))
         return fx.GraphModule(self._root, graph).eval()
+
+
+def overwrites(node: fx.Node) -> bool:
+    """Tell whether a node is a method or function that writes to a tensor, as `mul_` does."""
+    name = str(getattr(node.target, '__name__', node.target))
+    return (node.op in ('call_method', 'call_function') and name.endswith('_')
+            and not name.endswith('__'))
+
+
+def copy_of(values: Any) -> Any:
+    """Copy a tensor; what is none, such as a size, stays."""
+    return values.clone() if isinstance(values, torch.Tensor) else values
 
 
 def tap(module: nn.Module, taps: Sequence[str]) -> fx.GraphModule:

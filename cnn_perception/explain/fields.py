@@ -35,7 +35,8 @@ def field_of(layers: NetworkLayers, layer: str, table: Mapping[str, LayerRow] | 
     if row is None:
         raise ValueError(f"the receptive field of layer '{layer}' of {layers.title} is not known: "
                          'choose a convolution, pooling or activation layer')
-    return replace(row, name=layer)
+    # A concatenation has the channels of all, what is split off it only some.
+    return replace(row, name=layer, output_shape=layers.shapes[layer])
 
 
 def field_table(layers: NetworkLayers) -> dict[str, LayerRow]:

@@ -85,11 +85,11 @@ def read_settings(values: Mapping[str, Any], class_names: tuple[str, ...] = ()) 
 def read_channels(name: str, text: str, most: int = MOST_SHOWN
                   ) -> tuple[str | tuple[int, ...], int]:
     """Read `first 64`, `strongest 16` or `0, 5, 7`: at most so many."""
-    if match := re.fullmatch(r'\s*(first|strongest)(?:\s+(\d+))?\s*', text):
+    if match := re.fullmatch(r'\s*(first|strongest)(?:\s+(\d{1,9}))?\s*', text):
         count = int(match[2] or min(64, most))
         if 1 <= count <= most:
             return match[1], count
-    elif re.fullmatch(r'\s*\d+(\s*,\s*\d+)*\s*', text):
+    elif re.fullmatch(r'\s*\d{1,9}(\s*,\s*\d{1,9})*\s*', text):
         numbers = tuple(dict.fromkeys(int(number) for number in text.split(',')))
         if len(numbers) <= most:
             return numbers, most

@@ -74,8 +74,15 @@ class Reporter:
         if complaint:
             self._node.get_logger().warning(f'{camera.topic}: {complaint}')
         return diagnostics.camera_status(
-            f'{name}: {camera.topic}', camera.statistics, len(publishers), busy, wrong_type,
+            f'{name}: {self._title(camera)}', camera.statistics, len(publishers), busy, wrong_type,
             camera.transport.period() * 1e-9)
+
+    def _title(self, camera: Camera) -> str:
+        """Name a camera by its topic, and where several take the same one by its own name too."""
+        loaded = self._loaded()
+        topics = [] if loaded is None else [other.topic for other in loaded.cameras.values()]
+        shared = topics.count(camera.topic) > 1
+        return f'{camera.topic} ({camera.name})' if shared else camera.topic
 
     def _clock_stands(self) -> bool:
         """Tell whether there is no time yet, which is told once where it does not come."""

@@ -48,18 +48,23 @@ def test_wildcards(pattern: str, expected: list[str]) -> None:
 def test_timm_is_listed_only_when_asked_for() -> None:
     assert not [name for name in names() if name.startswith('timm/')]
     assert 'timm/convnext_tiny' in names('timm/convnext*')
+    # The weights of one network, where the pattern has the dot before them.
+    assert 'timm/resnet18.a1_in1k' in names('timm/resnet18.*')
+    assert 'timm/resnet18.a1_in1k' not in names('timm/resnet18*')
 
 
 @pytest.mark.parametrize('name, expected', [
     ('lenet5', 'own'), ('efficientnet_lite0', 'own'), ('resnet18', 'torchvision'),
-    ('timm/resnet18', 'timm'), ('any/where.yaml', 'yaml'), ('NET.YML', 'yaml')])
+    ('timm/resnet18', 'timm'), ('timm/resnet18.a1_in1k', 'timm'),
+    ('any/where.yaml', 'yaml'), ('NET.YML', 'yaml')])
 def test_source(name: str, expected: str) -> None:
     assert source(name) == expected
 
 
 @pytest.mark.parametrize('name, near', [
     ('ResNet-18', 'resnet18'), ('lenet', 'lenet5'), ('mobilenetv3small', 'mobilenet_v3_small'),
-    ('timm/convnexttiny', 'timm/convnext_tiny')])
+    ('timm/convnexttiny', 'timm/convnext_tiny'),
+    ('timm/resnet18.tv', 'timm/resnet18.tv_in1k')])
 def test_unknown_names_answer_with_near_ones(name: str, near: str) -> None:
     with pytest.raises(ArchitectureError) as raised:
         create(name)
