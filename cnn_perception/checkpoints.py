@@ -32,9 +32,10 @@ SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin', '.ckpt', '.tar')
 # What training scripts keep beside the tensors: the options they were called with, and measures.
 # Neither runs anything when it is unpickled.
 SCALAR = np.float64(0.0).__reduce__()[0]
-BESIDE = (argparse.Namespace, np.dtype, *(type(np.dtype(kind)) for kind in 'fdilqB?'),
-          # NumPy 2 has moved it, and reads files of both.
-          *((SCALAR, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')))
+BESIDE: tuple[Any, ...] = (
+    argparse.Namespace, np.dtype, *(type(np.dtype(kind)) for kind in 'fdilqB?'),
+    # NumPy 2 has moved it, and reads files of both.
+    *((SCALAR, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')))
 
 
 def is_path(weights: str) -> bool:
@@ -89,7 +90,7 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
 def with_options() -> contextlib.AbstractContextManager[Any]:
     """Let torch unpickle what training scripts keep beside the tensors."""
     # Before, it asked all that is allowed for a name.
-    if torch.__version__ < (2, 6):
+    if torch.__version__ < '2.6':
         return contextlib.nullcontext()
     return torch.serialization.safe_globals([*BESIDE])
 
@@ -198,9 +199,9 @@ def load_into(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str)
                          + (nested_head(missing, unexpected)
                             or 'was it trained with another network?'))
     # With the versions of the module's own layers: some tell their former layouts by them.
-    fitting = type(own)((name, value) for name, value in state.items()
-                        if name in own and own[name].shape == value.shape)
-    fitting._metadata = own._metadata
+    fitting: Any = type(own)((name, value) for name, value in state.items()
+                             if name in own and own[name].shape == value.shape)
+    fitting._metadata = vars(own)['_metadata']
     module.load_state_dict(fitting, strict=False)
 
 

@@ -48,7 +48,7 @@ def load_labels(path: str | Path, count: int) -> tuple[str, ...]:
     Read class names from a file, one for each of the network's `count` outputs.
 
     `.txt`: one name a line, in order. `.json`, `.yaml`: a list, or a mapping from index to name,
-    or from name to index, as torchvision's `class_to_idx` is; also below the key `names`.
+    or from name to index, as torchvision's `class_to_idx` is; also below `names` or `id2label`.
     Raises ValueError where the file does not name exactly `count` classes.
     """
     path = Path(path).expanduser()
@@ -96,9 +96,10 @@ def parse(path: Path) -> list[str]:
         content = json.loads(text, object_pairs_hook=lambda pairs: with_each(pairs, path))
     else:
         content = parse_yaml(text)
-    # Where YOLO's trainings keep them, among other things.
-    if isinstance(content, dict) and isinstance(content.get('names'), (list, dict)):
-        content = content['names']
+    # Where YOLO's trainings and Hugging Face's keep them, among other things.
+    for key in ('names', 'id2label'):
+        if isinstance(content, dict) and isinstance(content.get(key), (list, dict)):
+            content = content[key]
     if isinstance(content, dict):
         swapped = (all(type(index) is int for index in content.values())
                    and not all(str(name).isdecimal() for name in content))
@@ -107,7 +108,8 @@ def parse(path: Path) -> list[str]:
         try:
             pairs = [(int(index), name) for index, name in content.items()]
         except (TypeError, ValueError) as error:
-            raise ValueError(f"labels: keys of '{path}' must be class indices: {error}") from error
+            raise ValueError(f"labels: keys of '{path}' must be class indices, or the names with "
+                             f'their indices as values: {error}') from error
         by_index = with_each(pairs, path)
         if sorted(by_index) != list(range(len(by_index))):
             raise ValueError(f"labels: indices of '{path}' must run from 0 without gaps")

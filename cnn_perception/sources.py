@@ -154,7 +154,8 @@ def open_source(source: str, width: int = 0, height: int = 0) -> PictureSource:
         entries = sorted(entry for entry in path.iterdir()
                          if entry.suffix.lower() in PICTURE_SUFFIXES)
         if not entries:
-            raise ValueError(f"folder '{path}' holds no pictures ({', '.join(PICTURE_SUFFIXES)})")
+            raise ValueError(f"folder '{path}' holds no pictures ({', '.join(PICTURE_SUFFIXES)}); "
+                             'folders within it are not looked into')
         return PictureList(entries, f"'{path}'", width)
     if path.suffix.lower() in PICTURE_SUFFIXES and path.is_file():
         return PictureList([path], f"'{path}'", width)

@@ -526,13 +526,14 @@ def test_patterns_keep_their_order_without_repetition():
         'fc', 'layer1.0.relu', 'layer1.1.relu', 'layer1.1.conv']
     assert resolve_layers([], names) == []
     assert resolve_layers(['layer1.[0-9].relu'], names) == ['layer1.0.relu', 'layer1.1.relu']
+    # A block is what it gives.
+    assert resolve_layers(['layer1', 'layer1.0'], names) == ['layer1.1.conv', 'layer1.0.relu']
 
 
 @pytest.mark.parametrize(('pattern', 'shapes', 'message'), [
     ('convl', None, "no layer is called 'convl'; near matches: conv1"),
-    ('layer1', None, r'near matches: layer1\.\*'),
     ('layer1*.bn', None, r"no layer matches 'layer1\*.bn'; near matches: layer1.0.relu"),
-    ('?????????', None, 'there are conv1 to size'),
+    ('?????????', None, "there are conv1 to size, and 'auto'; all are listed by ~/list_layers"),
     ('auto', None, 'pass layer_shapes'),
     ('size', {'conv1': (1, 2, 2)}, 'not a tensor'),
     ('size', {'conv1': (1, 2, 2), 'size': (3, 4, 4, 8)}, "'size' gives 3 x 4 x 4 x 8, expected"),
@@ -651,6 +652,9 @@ def test_layers_show_what_they_gave_although_it_is_overwritten():
         torch.testing.assert_close(activations['conv'], module.conv(batch))
         torch.testing.assert_close(activations['mul_'], 2.0 * module.conv(batch)[:, 1])
         torch.testing.assert_close(logits, module(batch))
+    # What only looks at the graph finds the layers themselves.
+    layers = NetworkLayers(module, (3, 8, 8))
+    assert layers.kind_of(layers.nodes['conv']) == 'Conv2d'
 
 
 @pytest.mark.parametrize('layer, channels', [

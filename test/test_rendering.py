@@ -353,10 +353,13 @@ def test_overlay_and_contact_sheet_are_where_they_were():
 @pytest.mark.parametrize(('width', 'expected'), [
     (900, 'layer2.0.relu   64 x 28 x 28   strongest 16'),
     (430, 'layer2.0.relu   64 x 28 x 28'), (365, '...0.relu   64 x 28 x 28'),
-    (345, '...relu   64 x 28 x 28')])
+    (325, '...relu   64 x 28 x 28')])
 def test_a_title_leaves_room_for_the_range_and_keeps_the_shape(width, expected):
     title = captions.title_of('layer2.0.relu', (64, 28, 28), 16, 'strongest')
     assert captions.fitted(title, width) == expected
+    # The default network's layers have their whole names on the dashboard.
+    title = 'blocks.1.0.bn1   96 x 112 x 112'
+    assert captions.fitted(title, render.MOSAIC_SIZE[0]) == title
 
 
 @pytest.mark.parametrize('normalize', ['map', 'layer', (0.0, 6.0)])

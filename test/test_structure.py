@@ -18,7 +18,7 @@ MODULES = sorted(path for path in PACKAGE.rglob('*.py'))
 LONGEST = 250
 # Each may import those before it, of this package, and no other.
 ORDER = (
-    'yaml_files', 'collector', 'later', 'quick_imports', 'processor', 'image_files',
+    'yaml_files', 'console', 'collector', 'later', 'quick_imports', 'processor', 'image_files',
     'image_encodings', 'images', 'photographs', 'sources', 'checkpoints', 'labels', 'resample',
     'resample_sums', 'preprocess', 'preprocessor', 'devices', 'render', 'architectures', 'weights',
     'backends', 'classifier', 'explain', 'answer_pictures', 'ros', 'tools')

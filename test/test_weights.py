@@ -316,6 +316,7 @@ def test_names_used_twice_get_their_index():
     ('names.json', '{"c": 2, "a": 0, "b": 1}'), ('names.yml', 'b: 1\na: 0\nc: 2\n'),
     # As YOLO's trainings and Keras' list have them.
     ('data.yaml', 'nc: 3\nnames: [a, b, c]\n'), ('data.yaml', 'names:\n  0: a\n  1: b\n  2: c\n'),
+    ('config.json', '{"model_type": "x", "id2label": {"0": "a", "1": "b", "2": "c"}}'),
     ('index.json', '{"0": ["n01", "a"], "1": ["n02", "b"], "2": ["n03", "c"]}'),
     ('names.txt', '\ufeffa\nb \nc'), ('names.json', json.dumps({'0': 'a', '1': 'b', '2': 'c'}))])
 def test_label_files(tmp_path, name, text):

@@ -57,6 +57,7 @@ def draw_chart(comparison: Comparison, path: Path) -> list[str]:
                      edgecolor=colours[row.network], zorder=2)
         axes.scatter(*at, color=_INK, s=7, zorder=3)
     _decorate(figure, axes, comparison)
+    _clear_corner(axes, shown)
     rings = _ring_legend(axes)
     canvas.draw()
     _label(axes, shown, colours, canvas.get_renderer(), rings)
@@ -115,17 +116,34 @@ def _decorate(figure: Figure, axes: Any, comparison: Comparison) -> None:
     figure.text(0.075, 0.908, below, fontsize=10, color=_PALE)
 
 
+def _clear_corner(axes: Any, shown: Sequence[Compared]) -> None:
+    """Lower the floor where a circle would reach into the corner of the rings."""
+    size, (floor, ceiling) = axes.get_window_extent(), axes.get_ylim()
+    left, upper = size.x1 - sum(2.3 * _radius(axes, ring) for ring in _RINGS), 0.08 * size.height
+    upper += 2.0 * _radius(axes, _RINGS[-1])
+    for row in shown:
+        radius = _radius(axes, row.parameters)
+        x, y = axes.transData.transform((row.multiply_adds / 1e9, row.accuracy))
+        share = min(0.7, (upper + radius) / size.height)
+        if x + radius > left and y - size.y0 < share * size.height:
+            floor = min(floor, ceiling - (ceiling - row.accuracy) / (1.0 - share))
+    axes.set_ylim(floor, ceiling)
+
+
+def _radius(axes: Any, parameters: float) -> float:
+    """Return a circle's radius in pixels."""
+    return math.sqrt(parameters * _POINTS_PER_PARAMETER / math.pi) * axes.figure.dpi / 72
+
+
 def _ring_legend(axes: Any) -> list[Bbox]:
-    """Draw rings of known size in the corner where accurate networks never are."""
+    """Draw rings of known size in the corner that accurate networks leave free."""
     boxes = []
     across = 0.985
     for parameters in reversed(_RINGS):
-        area = parameters * _POINTS_PER_PARAMETER
-        size = axes.get_window_extent()
-        radius = math.sqrt(area / math.pi) * axes.figure.dpi / 72
+        size, radius = axes.get_window_extent(), _radius(axes, parameters)
         x = across - radius / size.width
-        y = 0.075 + math.sqrt(_RINGS[-1] * _POINTS_PER_PARAMETER / math.pi) * (
-            axes.figure.dpi / 72) / size.height
+        y = 0.075 + _radius(axes, _RINGS[-1]) / size.height
+        area = parameters * _POINTS_PER_PARAMETER
         axes.scatter([x], [y], s=area, transform=axes.transAxes, facecolor='none',
                      edgecolor=_PALE, linewidth=1.0, zorder=1)
         axes.text(x, 0.025, f'{parameters / 1e6:.0f} M', transform=axes.transAxes, ha='center',

@@ -107,11 +107,13 @@ class TappedNetwork:
         """Names of all layers, in the order of the forward pass."""
         return list(self._names)
 
-    def derive(self, taps: Sequence[str]) -> fx.GraphModule:
+    def derive(self, taps: Sequence[str], keep: bool = True) -> fx.GraphModule:
         """
         Return a module (N, C, h, w) -> (logits, {tap: activation}), sharing the weights.
 
-        Raises ValueError with near matches for an unknown layer.
+        keep: the activations as the layers gave them; else the layers' own nodes, of which some
+        networks overwrite what they gave. Raises ValueError with near matches for an unknown
+        layer.
         """
         for name in taps:
             if name not in self._names:
@@ -122,7 +124,7 @@ class TappedNetwork:
         copied: dict[fx.Node, fx.Node] = {}
         logits = graph.graph_copy(self._graph, copied)
         shown = {name: copied[self._names[name]] for name in taps}
-        if self._overwrites:
+        if keep and self._overwrites:
             # What is overwritten later, perhaps through a view of it, is copied at once.
             for name, node in shown.items():
                 with graph.inserting_after(node):

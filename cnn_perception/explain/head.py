@@ -171,6 +171,7 @@ def find_layer(layers: NetworkLayers) -> str:
     Poolings behind the last convolution are passed over, as the maps before them are finer.
     Raises ValueError for a network without such a layer.
     """
+    remedy = ''
     for node in reversed(layers.graph_module.graph.nodes):
         if not is_spatial(layers.shape_of(node), layers.input_shape):
             continue
@@ -189,11 +190,12 @@ def find_layer(layers: NetworkLayers) -> str:
         if len(behind) > max(MANY, len(layers.names) / 2) and any(
                 len(shape) == 3 and is_spatial((shape[2], *shape[:2]), layers.input_shape)
                 for shape in shapes):
+            remedy = ', or name a layer'
             break
         return layers.names_of[node]
     raise ValueError(f'{layers.title} has no layer with rows and columns before its classifier, '
-                     'so there is no class activation map: choose a convolutional network, or '
-                     'name a layer')
+                     'so there is no class activation map: choose a convolutional network'
+                     + remedy)
 
 
 def is_passive(layers: NetworkLayers, node: fx.Node) -> bool:

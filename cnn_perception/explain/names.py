@@ -10,7 +10,7 @@ import math
 
 from cnn_perception.architectures.errors import shape_text
 
-__all__ = ['AUTO', 'is_single', 'is_spatial', 'maps_of', 'resolve_layers']
+__all__ = ['AUTO', 'end_of_block', 'is_single', 'is_spatial', 'maps_of', 'resolve_layers']
 
 AUTO = 'auto'
 MOST_AXES = 3
@@ -25,8 +25,9 @@ def resolve_layers(patterns: Iterable[str], layer_names: Sequence[str],
     """
     Turn patterns into layer names, in the order of the patterns and without repetition.
 
-    A pattern is a name, a name with the wildcards *, ? and [...], which stands for all that match
-    in the order of the forward pass, or `auto`: an early, a middle and a late layer with rows and
+    A pattern is a name, the name of a block (layer3, of layer3.0.conv1 and so on), which stands
+    for its output, a name with the wildcards *, ? and [...], which stands for all that match in
+    the order of the forward pass, or `auto`: an early, a middle and a late layer with rows and
     columns, each the last one before the maps become smaller; where there are fewer, layers of
     tokens or features. shapes: (C, h, w), (L, F) or (F,) of each layer, see `layer_shapes`; `auto`
     needs them, and layers that cannot be shown, because they give no tensor or one of more axes,
@@ -38,6 +39,8 @@ def resolve_layers(patterns: Iterable[str], layer_names: Sequence[str],
     for pattern in patterns:
         if pattern in known:
             found = [pattern]
+        elif pattern not in layer_names and (end := end_of_block(pattern, known)):
+            found = [end]
         elif pattern == AUTO:
             if shapes is None:
                 raise ValueError("'auto' chooses layers by their shapes, which were not given: "
@@ -52,6 +55,11 @@ def resolve_layers(patterns: Iterable[str], layer_names: Sequence[str],
     return list(chosen)
 
 
+def end_of_block(block: str, names: Sequence[str]) -> str:
+    """Return the last of the layers in a block, which gives the block's output; '' without any."""
+    return next((name for name in reversed(names) if name.startswith(f'{block}.')), '')
+
+
 def unshowable(name: str, shape: Shape | None) -> str:
     """Say why a layer cannot be shown."""
     if shape is None:
@@ -62,18 +70,18 @@ def unshowable(name: str, shape: Shape | None) -> str:
 
 def complaint(pattern: str, known: Sequence[str]) -> str:
     """Say why a pattern names no layer, and what would."""
-    near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.4)
     if any(sign in pattern for sign in '*?['):
         reason = f"no layer matches '{pattern}'"
         stem = pattern.split('*')[0].rstrip('.')
-        near = [name for name in known if stem and name.startswith(stem)][:3] or near
+        near = [name for name in known if stem and name.startswith(stem)][:3]
     else:
         reason = f"no layer is called '{pattern}'"
-        # A block is no layer of its own, but people name it.
-        inside = [name for name in known if name.startswith(f'{pattern}.')]
-        near = ([f'{pattern}.*', inside[-1]] if inside else []) + near
+        near = difflib.get_close_matches(pattern, known, n=3, cutoff=0.4)
+    if not known:
+        return reason
     return reason + (f'; near matches: {", ".join(near)}' if near
-                     else f"; there are {known[0]} to {known[-1]}, and 'auto'" if known else '')
+                     else f"; there are {known[0]} to {known[-1]}, and 'auto'") + (
+        '; all are listed by ~/list_layers and by visualize --list')
 
 
 def automatic(shapes: Mapping[str, Shape]) -> list[str]:

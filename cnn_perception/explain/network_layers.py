@@ -44,7 +44,7 @@ class NetworkLayers:
         traced = (self.backend.traced() if self.backend and self.backend.module is self.module
                   else TappedNetwork(self.module))
         self.names = traced.layer_names
-        self.graph_module = traced.derive(self.names)
+        self.graph_module = traced.derive(self.names, keep=False)
         output = next(node for node in self.graph_module.graph.nodes if node.op == 'output')
         answer: Any = output.args[0]
         self.logits: fx.Node = answer[0]

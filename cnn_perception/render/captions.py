@@ -20,7 +20,7 @@ BAR = 48
 APART = 24
 SPACE = '   '
 # What most ranges take at the right: by the very one, the title would jump from frame to frame.
-RANGE = style.text_width('-0.000 to -0.000', FACE)
+RANGE = style.text_width('-0.00 to -0.00', FACE)
 
 
 def width_of(title: str, largest: int) -> int:

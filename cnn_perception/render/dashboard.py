@@ -72,18 +72,18 @@ def put(picture: np.ndarray, part: np.ndarray | None, left: int, top: int, width
     room = picture[top:top + height, left:left + width]
     if part is not None:
         small = part.shape[0] <= height and part.shape[1] <= width
-        room[:] = (centred if sharp and small else style.letterbox)(part, width, height)
+        room[:] = (in_line if sharp and small else style.letterbox)(part, width, height)
         return
     room[:] = tuple(channel + 8 for channel in style.GROUND)
     column = (width - style.text_width(missing, FACE)) // 2
     style.write(room, missing, (column, height // 2), FACE, style.BAR_GROUND)
 
 
-def centred(part: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Put a picture that fits into the middle of width x height, pixel for pixel."""
+def in_line(part: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Put a picture that fits at the top of width x height, so that titles are in one line."""
     box = np.full((height, width, 3), style.GROUND, np.uint8)
-    top, left = (height - part.shape[0]) // 2, (width - part.shape[1]) // 2
-    box[top:top + part.shape[0], left:left + part.shape[1]] = part
+    left = (width - part.shape[1]) // 2
+    box[:part.shape[0], left:left + part.shape[1]] = part
     return box
 
 
@@ -98,6 +98,10 @@ def draw_latencies(strip: np.ndarray, latencies: Sequence[float]) -> None:
     if not values.size:
         style.write(strip, 'nothing measured yet', (left, height // 2 + 5), FACE,
                     style.BAR_GROUND)
+        return
+    if values.size == 1:
+        style.write(strip, f'{duration(values[0])}, of one picture', (left, height // 2 + 5),
+                    FACE, style.GREY)
         return
     end = next((scale for scale in SCALES if scale >= values.max()), float(values.max()))
     for share in (0.0, 0.5, 1.0):

@@ -185,8 +185,9 @@ class ClassifierNode(LifecycleNode):
             if self.trigger_configure() == SUCCESS:
                 self.trigger_activate()
             else:
-                self.get_logger().error('not started; mend the parameters and run: ros2 lifecycle '
-                                        f'set {self.get_fully_qualified_name()} configure')
+                command = f'ros2 lifecycle set {self.get_fully_qualified_name()}'
+                self.get_logger().error('not started; mend the parameters and run: '
+                                        f'{command} configure && {command} activate')
         except WrongTransition:
             if self.context.ok():
                 self.get_logger().info('autostart leaves it to whoever has begun before: the '

@@ -68,11 +68,20 @@ class DebugLayers:
             if pattern == AUTO:
                 topics.update(zip(AUTO_TOPICS, self._automatic))
                 continue
-            for layer in resolve_layers([pattern], self.layers.names, self.layers.shapes):
+            for layer in self._resolved('debug.layers', pattern):
                 if layer not in named:
-                    topics[topic_name(layer, set(topics))] = layer
+                    # A block that was asked for keeps its name.
+                    title = pattern if layer.startswith(f'{pattern}.') else layer
+                    topics[topic_name(title, set(topics))] = layer
                     named.add(layer)
         return topics
+
+    def _resolved(self, parameter: str, pattern: str) -> list[str]:
+        """Return the layers that a parameter's pattern stands for; ValueError names both."""
+        try:
+            return resolve_layers([pattern], self.layers.names, self.layers.shapes)
+        except ValueError as error:
+            raise ValueError(f'{parameter}: {error}') from error
 
     def cam(self, layer: str) -> GradCam:
         """Return the class activation map of a layer, '' for the last; ValueError without one."""
@@ -84,8 +93,8 @@ class DebugLayers:
 
     def patches_layer(self, settings: DebugSettings) -> str:
         """Return the layer whose patches are collected, '' where no layer's can be."""
-        if settings.patches_layer:
-            return settings.patches_layer
+        if name := settings.patches_layer:
+            return self._resolved('debug.patches_layer', name)[-1]
         with self._lock:
             if self._patches_layer is None:
                 self._patches_layer = self._middle_with_field()
@@ -120,7 +129,7 @@ class DebugLayers:
             self.cam(settings.cam_layer)
         if settings.patches_layer:
             self._check_layer('debug.patches_layer', settings.patches_layer)
-            self._field(settings.patches_layer)
+            self._field(self.patches_layer(settings))
         if isinstance(settings.channels, tuple):
             self._check_channels(settings)
         if isinstance(settings.patches_channels, tuple):
@@ -142,11 +151,11 @@ class DebugLayers:
 
     def _check_layer(self, parameter: str, name: str) -> None:
         layers = self.layers
-        if name not in layers.names:
-            found = resolve_layers([name], layers.names, layers.shapes)
+        [*_, layer] = found = self._resolved(parameter, name)
+        if layer != name and not layer.startswith(f'{name}.'):
             raise ValueError(f"{parameter} is '{name}', expected the name of one layer, such as "
                              f'{found[-1]}')
-        shape = layers.shapes.get(name, ())
+        shape = layers.shapes.get(layer, ())
         if not is_spatial(shape, layers.input_shape):
             raise ValueError(f"{parameter} is '{name}', which gives "
                              f"{shape_text(shape) or 'no tensor'}: expected a layer with rows and "

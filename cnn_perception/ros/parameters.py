@@ -122,9 +122,9 @@ CLASSIFIER = (
               bounds=(0.0, 1.0), when=LIVE),
     Parameter('class_id_format', 'name', 'What class_id carries: the unique class name, or the '
               "output's index in decimal.", choices=('name', 'index'), when=LIVE),
-    Parameter('debug.layers', ['auto'], 'Layers to show, each on a topic of its own: names, names '
-              'with wildcards (layer*.relu), or auto: an early, a middle and a late one on '
-              "~/debug/early, middle and late. [''] shows none.", when=LIVE),
+    Parameter('debug.layers', ['auto'], 'Layers to show, each on a topic of its own: names, '
+              'blocks (layer3), names with wildcards (layer*.relu), or auto: an early, a middle '
+              "and a late one on ~/debug/early, middle and late. [''] shows none.", when=LIVE),
     Parameter('debug.channels', 'first 64', "Channels of a layer that are shown: 'first N', "
               "'strongest N' or numbers such as '0, 5, 7'.", when=LIVE, free=True),
     Parameter('debug.normalize', 'map', "Range of the colours: of each 'map', of the whole "

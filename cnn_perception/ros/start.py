@@ -18,6 +18,7 @@ from types import ModuleType
 
 from cnn_perception.collector import without_collector
 from cnn_perception.later import put_off
+from cnn_perception.ros.arguments import answered
 
 __all__ = ['classifier', 'image_source', 'main']
 
@@ -27,19 +28,21 @@ WHOLE = 'CNN_PERCEPTION_IMPORT_WHOLE'
 
 def classifier() -> int:
     """Run the classifier; returns the process's exit status."""
-    return start('cnn_perception.ros.classifier_node')
+    return start('classifier')
 
 
 def image_source() -> int:
     """Run the image source; returns the process's exit status."""
-    return start('cnn_perception.ros.image_source_node')
+    return start('image_source')
 
 
-def start(module: str) -> int:
+def start(name: str) -> int:
     """Import a node's module, to whose `main` interrupts are left from then on."""
+    if (status := answered(name, sys.argv[1:])) is not None:
+        return status
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     with without_collector():
-        node = imported(module)
+        node = imported(f'cnn_perception.ros.{name}_node')
         gc.freeze()
     signal.signal(signal.SIGINT, before)
     return node.main()

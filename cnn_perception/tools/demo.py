@@ -16,11 +16,12 @@ import subprocess
 import sys
 import time
 
+from cnn_perception.console import raise_interrupts
 from cnn_perception.ros.spinning import cause
 from cnn_perception.ros.transport import image_environment, little_memory
 from cnn_perception.sources import open_source
 from cnn_perception.tools.demo_listener import Listener
-from cnn_perception.tools.folders import check_folder
+from cnn_perception.tools.folders import check_folder, make_folder
 from rclpy.executors import ExternalShutdownException
 
 __all__ = ['main']
@@ -29,12 +30,15 @@ NAMESPACE = '/demo'
 START_TIMEOUT = 120.0
 # Seconds in which the last answers arrive after the source has ended.
 LINGER = 1.0
+# What the source says of a picture that it cannot read.
+PASSED_OVER = 'passed over: '
 # What a shell reports of a program that Ctrl-C ended.
 INTERRUPTED = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; 0 where every process started and frames were answered, else 1 or 130."""
+    raise_interrupts()
     options = parse(arguments)
     folder = Path(options.out)
     try:
@@ -42,10 +46,10 @@ def main(arguments: list[str] | None = None) -> int:
         if not options.camera:
             # What cannot be opened is told before the classifier is waited for.
             open_source(options.source).close()
+        make_folder(folder)
     except (OSError, ValueError) as error:
         print(f'demo: {error}', file=sys.stderr)
         return 1
-    folder.mkdir(parents=True, exist_ok=True)
     isolate()
     print(f'ROS 2 {os.environ.get("ROS_DISTRO") or "from wheels"}, '
           f'ROS_DOMAIN_ID={os.environ["ROS_DOMAIN_ID"]}; starting the classifier ...', flush=True)
@@ -83,6 +87,9 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
     if not answered:
         return failed('classifier', folder)
+    for line in (folder / 'image_source.log').read_text(errors='replace').splitlines():
+        if PASSED_OVER in line:
+            print(line[line.index(PASSED_OVER):], file=sys.stderr)
     print(f'\noverlays: {folder}/*.png, all on one sheet: {folder}/contact_sheet.png')
     return 0
 
@@ -97,6 +104,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     what.add_argument('--camera', metavar='NUMBER', help='a camera: 0, 1, ... or /dev/video0')
     parser.add_argument('--architecture', default='efficientnet_lite0', help='network by name')
     parser.add_argument('--weights', default='default', help='default, a name or a file')
+    parser.add_argument('--labels', default='', metavar='FILE',
+                        help='class names of weights of your own: .txt, .json or .yaml')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
     parser.add_argument('--rate', type=float, help='frames a second')
     parser.add_argument('--loops', type=int, help='passes over the pictures; 0 until Ctrl-C')
@@ -123,7 +132,7 @@ def isolate() -> None:
 def classifier_parameters(options: argparse.Namespace) -> dict[str, object]:
     """Return the parameters of the classifier that differ from their defaults."""
     return {'architecture': options.architecture, 'weights': options.weights,
-            'device': options.device}
+            'device': options.device, 'labels': options.labels}
 
 
 def source_parameters(options: argparse.Namespace) -> dict[str, object]:

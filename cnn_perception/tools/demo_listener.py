@@ -97,7 +97,8 @@ class Listener:
     def summary(self) -> int:
         """Print the table; returns the number of answers."""
         line = '{:<12} {:<22} {:>7} {:>5} {:>5} {:>8} {:>10} {:>10}'
-        print('\n' + line.format('picture', 'answer', 'score', 'in', 'out', 'dropped',
+        answer = 'last answer' if self._steady else 'answer'
+        print('\n' + line.format('picture', answer, 'score', 'in', 'out', 'dropped',
                                  'median ms', '95 % ms'))
         rows = dict(self._rows)
         if len(rows) > 1:

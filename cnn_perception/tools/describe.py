@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-import os
 from pathlib import Path
 import sys
 
 from cnn_perception.architectures import ArchitectureError, names
 from cnn_perception.architectures.comparison import compare, WEIGHTS
 from cnn_perception.architectures.layer_table import describe, PRECISIONS
+from cnn_perception.console import write
 
 __all__ = ['main']
 
@@ -37,12 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ArchitectureError as error:
         print(f'describe: {error}', file=sys.stderr)
         return 2
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # `describe ... | head` is no failure; without this Python complains while it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    write(text)
     return 0
 
 
@@ -88,8 +83,10 @@ def _answer(options: argparse.Namespace, parser: argparse.ArgumentParser) -> str
     if options.list is not None:
         found = names(options.list)
         if not found:
-            raise ArchitectureError(f"no network matches {options.list!r}: try '*' or 'timm/*', "
-                                    'with the wildcards * ? [...]')
+            hint = '' if '*' in options.list else f"'*{options.list}*', "
+            raise ArchitectureError(f"no network matches {options.list!r}: try {hint}'*' or "
+                                    "'timm/*', with the wildcards * ? [...]; names are small "
+                                    'letters')
         return ''.join(f'{name}\n' for name in found)
     if options.compare:
         return _comparison(options)

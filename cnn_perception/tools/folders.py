@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ['check_folder']
+__all__ = ['check_folder', 'make_folder']
 
 
 def check_folder(folder: Path) -> None:
@@ -19,3 +19,12 @@ def check_folder(folder: Path) -> None:
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise ValueError(f'--out: got {folder}, expected a folder, but {there} '
                          + ('cannot be written to' if there.is_dir() else 'exists and is none'))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder where it is not there; ValueError where that cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f'--out: got {folder}, expected a folder, which cannot be made: {error}'
+                         ) from error

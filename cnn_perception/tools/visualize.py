@@ -5,8 +5,8 @@
     visualize --image coffee --layers auto
     visualize --architecture resnet18 --weights none --list
 
-Writes overlay.png, cam.png, filters.png, edges.png, dashboard.png and layer_NAME.png for each
-layer, through the code that the node publishes with.
+Prints the best classes and writes overlay.png, cam.png, filters.png, edges.png, dashboard.png
+and layer_NAME.png for each layer, through the code that the node publishes with.
 """
 
 from __future__ import annotations
@@ -23,14 +23,23 @@ from cnn_perception import photographs, render
 from cnn_perception.answer_pictures import activation_picture, answer_picture
 from cnn_perception.architectures.errors import shape_text
 from cnn_perception.classifier import Classifier
+from cnn_perception.console import write
 from cnn_perception.explain import first_convolution, GradCam, NetworkLayers, resolve_layers
 from cnn_perception.labels import find_class
 from cnn_perception.sources import read_picture
-from cnn_perception.tools.folders import check_folder
+from cnn_perception.tools.folders import check_folder, make_folder
+from cnn_perception.tools.visualize_options import parser, read_channels, read_range
 import cv2
 import numpy as np
 
 __all__ = ['main']
+
+# Of every picture; layers come on top.
+FIXED = ('overlay', 'cam', 'filters', 'edges', 'dashboard')
+# Classes that are printed.
+SHOWN = 5
+# Pixels of what is drawn on the image itself, which may come from a camera of a hundred million.
+LONGEST = 2560
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,13 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns 0, or 2 after saying on standard error in one line what is wrong.
     """
-    parser = _parser()
-    options = parser.parse_args(argv)
+    options = parser().parse_args(argv)
     try:
-        if not options.list and options.image is None:
-            raise ValueError('which image? Give --image FILE or --image '
-                             f'{"|".join(photographs.NAMES)}')
-        frame = None if options.list else _image(options.image)
+        images = options.image or []
+        if not options.list and len(images) != 1:
+            raise ValueError(f'{"one at a time" if images else "which image"}? Give --image FILE '
+                             f'or --image {"|".join(photographs.NAMES)}')
+        frame = None if options.list else _image(images[0])
         if frame is not None:
             check_folder(options.out)
         classifier = Classifier(
@@ -53,56 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             input_size=options.input_size, mean=options.mean, std=options.std)
         layers = NetworkLayers(classifier)
         if frame is None:
-            sys.stdout.write(_listed(layers))
+            write(_listed(layers))
         else:
             _visualize(frame, classifier, layers, options)
     except (ValueError, OSError) as error:
         print(f'visualize: {" ".join(str(error).split())}', file=sys.stderr)
         return 2
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='visualize', description='Pictures of what a network does with an image.')
-    parser.add_argument('--image', metavar='FILE',
-                        help=f'a picture file, or one of {", ".join(photographs.NAMES)}')
-    parser.add_argument('--architecture', default='efficientnet_lite0', metavar='NAME',
-                        help='see describe --list (default: %(default)s)')
-    parser.add_argument('--weights', default='default', metavar='WEIGHTS',
-                        help="default, a torchvision weights name, a file, or 'none' for random "
-                        'values (default: %(default)s)')
-    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:N')
-    own = parser.add_argument_group('weights of your own, as the parameters of the node')
-    own.add_argument('--label-file', default='', metavar='FILE',
-                     help='class names: .txt, .json or .yaml')
-    own.add_argument('--input-size', nargs=2, type=int, default=(), metavar=('HEIGHT', 'WIDTH'))
-    own.add_argument('--mean', nargs='+', type=float, default=(), metavar='VALUE',
-                     help='of each channel, for values from 0 to 1')
-    own.add_argument('--std', nargs='+', type=float, default=(), metavar='VALUE')
-    parser.add_argument('--layers', nargs='+', default=['auto'], metavar='LAYER',
-                        help="names, wildcards ('layer*.relu') or auto (default: auto)")
-    parser.add_argument('--list', action='store_true', help='list the layers with their shapes')
-    parser.add_argument('--out', type=Path, default=Path('visualize_output'), metavar='FOLDER',
-                        help='folder of the PNG files (default: %(default)s)')
-    maps = parser.add_argument_group('activation maps')
-    maps.add_argument('--channels', nargs='+', default=['first'], metavar='CHANNEL',
-                      help="'first', 'strongest' or channel numbers (default: first)")
-    maps.add_argument('--count', type=int, default=64, metavar='N',
-                      help='maps of a layer at most (default: %(default)s)')
-    maps.add_argument('--normalize', nargs='+', default=['map'], metavar='RANGE',
-                      help="'map', 'layer' or two numbers, the range of the colours")
-    maps.add_argument('--colormap', default='viridis', help='of OpenCV, or grey')
-    maps.add_argument('--scale', type=int, default=0, metavar='N',
-                      help='whole zoom of the maps, 0 for automatic')
-    maps.add_argument('--no-labels', dest='labels', action='store_false',
-                      help='leave the channel numbers out')
-    cam = parser.add_argument_group('class activation map')
-    cam.add_argument('--class', dest='cam_class', metavar='CLASS',
-                     help='name or number of the class (default: the best)')
-    cam.add_argument('--cam-layer', metavar='LAYER',
-                     help='layer it is computed at (default: the last with rows and columns)')
-    return parser
 
 
 def _image(image: str) -> np.ndarray:
@@ -147,13 +113,13 @@ def _visualize(frame: np.ndarray, classifier: Classifier, layers: NetworkLayers,
         if cam is not None:
             drawn['cam'] = activation_picture(rgb, prediction, network, cam, index)
         return drawn
-    pictures.update(upper(render.legible(frame)))
+    pictures.update(upper(render.legible(_smaller(frame))))
     found = first_convolution(network.module)
     if found is not None:
         pictures['filters'] = render.filters(found[1], caption=found[0])
-    pictures['edges'] = render.edges(frame)
-    channels = _channels(options.channels)
-    drawing = {'normalize': _range(options.normalize), 'colormap': options.colormap}
+    pictures['edges'] = render.edges(_smaller(frame))
+    channels, options.count = read_channels(options.channels, options.count)
+    drawing = {'normalize': read_range(options.normalize), 'colormap': options.colormap}
     mosaics = _mosaics({name: prediction.activations[name] for name in names}, channels, drawing,
                        options)
     small = [render.mosaic(prediction.activations[name], caption=name, labels=False,
@@ -166,7 +132,19 @@ def _visualize(frame: np.ndarray, classifier: Classifier, layers: NetworkLayers,
     pictures['dashboard'] = render.dashboard(above['overlay'], above.get('cam'), small, [latency])
     for name, mosaic in mosaics.items():
         pictures[f'layer_{re.sub("[^A-Za-z0-9_.-]", "_", name)}'] = mosaic
+    make_folder(options.out)
+    for best in prediction.top(SHOWN):
+        print(f'{best.score:.3f}  {best.name}')
     _write(pictures, options.out)
+
+
+def _smaller(frame: np.ndarray) -> np.ndarray:
+    """Shrink a photograph (H, W, 3) that no display shows as it is."""
+    zoom = LONGEST / max(frame.shape[:2])
+    if zoom >= 1.0:
+        return frame
+    size = [max(1, round(zoom * side)) for side in (frame.shape[1], frame.shape[0])]
+    return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
 
 def _mosaics(activations: Mapping[str, np.ndarray], channels: str | Sequence[int],
@@ -182,7 +160,7 @@ def _mosaics(activations: Mapping[str, np.ndarray], channels: str | Sequence[int
         try:
             mosaics[name] = render.mosaic(
                 activation, caption=name, count=options.count, scale=options.scale,
-                labels=options.labels, **drawing, channels=shown)
+                labels=options.numbers, **drawing, channels=shown)
         except ValueError as error:
             problems[name] = error
     if problems and not mosaics:
@@ -202,29 +180,9 @@ def _class_index(wanted: str | None, labels: Sequence[str]) -> int | None:
         raise ValueError(f'--class: {error}') from error
 
 
-def _channels(words: Sequence[str]) -> str | tuple[int, ...]:
-    words = ' '.join(words).replace(',', ' ').split()
-    if len(words) == 1 and not words[0].isdecimal():
-        return words[0]
-    if not all(word.isdecimal() for word in words):
-        raise ValueError(f"--channels: got '{' '.join(words)}', expected 'first', 'strongest' or "
-                         'channel numbers')
-    return tuple(dict.fromkeys(int(word) for word in words))
-
-
-def _range(words: Sequence[str]) -> str | tuple[float, float]:
-    if len(words) == 1:
-        return words[0]
-    try:
-        low, high = (float(word) for word in words)
-    except ValueError as error:
-        raise ValueError(f"--normalize: got '{' '.join(words)}', expected 'map', 'layer' or two "
-                         'numbers') from error
-    return low, high
-
-
 def _write(pictures: dict[str, np.ndarray], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    older = sorted(path.name for path in folder.glob('*.png') if path.stem not in pictures
+                   and (path.stem in FIXED or path.stem.startswith('layer_')))
     for name, picture in pictures.items():
         path = folder / f'{name}.png'
         encoded, data = cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
@@ -232,6 +190,10 @@ def _write(pictures: dict[str, np.ndarray], folder: Path) -> None:
             raise ValueError(f'{path} could not be encoded as PNG')
         path.write_bytes(data.tobytes())
         print(f'{path}  {picture.shape[1]} x {picture.shape[0]}')
+    if older:
+        more = f' and {len(older) - 3} more' if len(older) > 3 else ''
+        print(f'{folder} also has, of an earlier run: {", ".join(older[:3])}{more}',
+              file=sys.stderr)
 
 
 if __name__ == '__main__':

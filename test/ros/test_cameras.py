@@ -104,6 +104,16 @@ def test_losses_are_counted_for_each_camera(start, namespace, observer):
     assert set(rejected('b')) <= {0}
 
 
+def test_cameras_that_share_a_topic_are_told_apart(start, namespace, observer):
+    start('classifier', namespace, '-r', 'a/image:=image', '-r', 'b/image:=image',
+          cameras='[a, b]', architecture='linear', weights='none')
+    observer.wait_for_state('active')
+    reports = observer.listen(DiagnosticArray, '/diagnostics')
+    topic = f'{namespace}/classifier: {namespace}/image'
+    assert observer.wait_for(lambda: {f'{topic} (a)', f'{topic} (b)'} <= {
+        status.name for report in reports for status in report.status})
+
+
 @pytest.mark.parametrize('cameras', ['[a, a]', "[a, '']", '[/a, b]', "['2b', c]"])
 def test_wrong_names_fail_configure(start, namespace, cameras):
     process = start('classifier', namespace, cameras=cameras, architecture='linear',

@@ -172,7 +172,7 @@ def test_layers_come_and_go_within_a_second_and_cost_no_answer(defaults, camera)
 
 
 @pytest.mark.parametrize(('name', 'value', 'reason'), [
-    ('debug.layers', ['conv_stm'], r"'conv_stm'; near matches: conv_stem"),
+    ('debug.layers', ['conv_stm'], 'debug.layers: no layer is called .*; near matches: conv_stem'),
     ('debug.layers', ['nothing*'], r"no layer matches 'nothing\*'"),
     ('debug.channels', 'last 3', "expected 'first N'"),
     ('debug.channels', 'first 0', "expected 'first N'"),
@@ -185,7 +185,7 @@ def test_layers_come_and_go_within_a_second_and_cost_no_answer(defaults, camera)
     ('debug.cam_layer', 'conv_hed', 'near matches: conv_head'),
     ('debug.cam_layer', 'blocks.1*', 'expected the name of one layer, such as blocks.1'),
     ('debug.cam_layer', 'classifier', 'expected a layer with rows and columns'),
-    ('debug.patches_layer', 'blocks', "'blocks'"),
+    ('debug.patches_layer', 'blocked', "debug.patches_layer: no layer is called 'blocked'"),
     ('debug.patches_layer', 'auto', 'expected the name of one layer'),
     ('debug.patches_channels', '5000', "but layer '.*' has .* channels"),
     ('debug.patches_channels', 'first 4', "'strongest N'"),
@@ -212,6 +212,21 @@ def test_settings_take_effect_while_it_runs(defaults, camera, reference):
         colormap='grey', scale=2, labels=False, caption='conv_stem')
     assert shown.shape == expected.shape
     assert np.abs(shown.astype(int) - expected).mean() < 1
+
+
+def test_a_block_shows_its_output(defaults, camera, reference):
+    assert defaults.set_parameter('debug.layers', ['blocks.1', 'conv_stem']).successful
+    for name, value in {'debug.cam_layer': 'blocks.4', 'debug.patches_layer': 'blocks.2'}.items():
+        assert defaults.set_parameter(name, value).successful
+    [prediction] = reference.predict([photograph('cat')], ['blocks.1.1.add'])
+    shown = to_rgb(picture_of(defaults, camera, 'blocks_1'))
+    expected = render.mosaic(prediction.activations['blocks.1.1.add'], caption='blocks.1.1.add')
+    assert shown.shape == expected.shape
+    assert np.abs(shown.astype(int) - expected).mean() < 1
+    for name in ('cam', 'top_patches'):
+        assert to_rgb(picture_of(defaults, camera, name)).size
+    for name in ('debug.cam_layer', 'debug.patches_layer'):
+        assert defaults.set_parameter(name, '').successful
 
 
 def test_channels_that_a_layer_lacks_are_left_out(defaults, camera, reference):
@@ -318,7 +333,7 @@ def priorities_of(process):
 def test_a_wrong_layer_fails_configure_with_its_cause(start, namespace):
     process = start('classifier', namespace, architecture='resnet18', weights='none',
                     debug__layers='[layer5]')
-    process.wait_for_log("configure failed: no layer is called 'layer5'")
+    process.wait_for_log("configure failed: debug.layers: no layer is called 'layer5'")
     assert 'Traceback' not in process.log
 
 

@@ -1,13 +1,16 @@
 """The command line `visualize`: which files it writes, and what it says about mistakes."""
 
 from pathlib import Path
+import signal
 import subprocess
 import sys
+import time
 
 from cnn_perception.classifier import Classifier
 from cnn_perception.explain import layer_shapes
 from cnn_perception.photographs import photograph
 from cnn_perception.tools.visualize import main
+from cnn_perception.tools.visualize_options import read_channels, read_range
 import cv2
 import numpy as np
 import pytest
@@ -29,7 +32,11 @@ def test_pictures_of_a_photograph(tmp_path, capsys):
     written = capsys.readouterr()
     names = ['overlay', 'cam', 'filters', 'edges', 'dashboard', 'layer_conv_stem', 'layer_bn1',
              'layer_bn2']
-    assert [Path(line.split()[0]).stem for line in written.out.splitlines()] == names
+    lines = written.out.splitlines()
+    assert lines[0].endswith('  espresso')
+    scores = [float(line.split()[0]) for line in lines[:5]]
+    assert 1.0 > scores[0] >= scores[1] >= scores[4]
+    assert [Path(line.split()[0]).stem for line in lines[5:]] == names
     assert written.err == ''
     pictures = {name: cv2.imread(str(out / f'{name}.png')) for name in names}
     assert pictures['overlay'].shape == pictures['cam'].shape == (400, 600, 3)
@@ -96,7 +103,7 @@ def test_layers_that_cannot_be_drawn_are_told_and_left_out(tmp_path, capsys):
     assert 'no picture of conv1: there is no channel 9' in told
     assert (tmp_path / 'layer_conv2.png').exists()
     assert main(['--image', 'cat', *LENET, '--layers', 'conv1', 'conv2', '--channels', '1', '9',
-                 '--out', str(tmp_path)]) == 0
+                 '--out', str(tmp_path / 'other')]) == 0
     assert capsys.readouterr().err == 'conv1 has 6 channels: not all of --channels\n'
 
 
@@ -109,6 +116,9 @@ def test_list(capsys):
 
 @pytest.mark.parametrize(('arguments', 'told'), [
     ([], 'which image? Give --image'),
+    (['--image', 'cat', '--image', 'coffee'], 'one at a time? Give --image'),
+    (['--image', 'cat', *LENET, '--channels', 'first', '0'], "--channels: got 'first 0'"),
+    (['--image', 'cat', *LENET, '--out', '/proc/none'], '--out: got /proc/none, expected'),
     (['--image', 'nothing.png'], "--image: got 'nothing.png'"),
     (['--image', __file__], 'is not a picture'),
     (['--image', 'cat', '--architecture', 'lenet6'], 'Did you mean lenet5'),
@@ -137,3 +147,54 @@ def test_as_a_module():
     done = subprocess.run([sys.executable, '-m', 'cnn_perception.tools.visualize', '--help'],
                           capture_output=True, text=True, check=True)
     assert '--cam-layer' in done.stdout
+
+
+@pytest.mark.parametrize(('words', 'expected'), [
+    (['first'], ('first', 64)), (['strongest', '8'], ('strongest', 8)),
+    (['first 9'], ('first', 9)), (['0, 5, 7'], ((0, 5, 7), 64)), (['3', '3', '1'], ((3, 1), 64))])
+def test_channels_are_written_as_for_the_node(words, expected):
+    assert read_channels(words, 64) == expected
+
+
+@pytest.mark.parametrize(('words', 'expected'), [
+    (['layer'], 'layer'), (['0', '6'], (0.0, 6.0)), (['-1, 2.5'], (-1.0, 2.5)),
+    (['0,6'], (0.0, 6.0))])
+def test_ranges_are_written_as_for_the_node(words, expected):
+    assert read_range(words) == expected
+
+
+def test_pictures_of_an_earlier_run_are_told(tmp_path, capsys, image):
+    (tmp_path / 'mine.png').touch()
+    for layer, told in (('conv1', ''), ('conv2', 'layer_conv1.png')):
+        assert main([*LENET, '--image', image, '--layers', layer, '--out', str(tmp_path)]) == 0
+        error = capsys.readouterr().err
+        assert ('of an earlier run' in error) is bool(told)
+        assert told in error
+        assert 'mine.png' not in error
+
+
+@pytest.mark.parametrize('tool', ['visualize', 'describe', 'demo'])
+@pytest.mark.parametrize('seconds', [0.5, 1.5])
+def test_an_interrupt_leaves_no_report(tool, seconds, tmp_path):
+    arguments = {'visualize': ['--image', 'cat', '--out', str(tmp_path)],
+                 'describe': ['densenet201'], 'demo': ['--out', str(tmp_path)]}[tool]
+    process = subprocess.Popen(
+        [sys.executable, '-m', f'cnn_perception.tools.{tool}', *arguments],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    # Once Python itself has started, which has a report of its own.
+    maps = Path(f'/proc/{process.pid}/maps')
+    while process.poll() is None and 'libtorch' not in maps.read_text():
+        time.sleep(0.01)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert 'Traceback' not in error
+    assert process.returncode in (-signal.SIGINT, 130, 0)
+
+
+def test_a_huge_photograph_is_shown_as_large_as_displays_are(tmp_path):
+    path = tmp_path / 'huge.png'
+    cv2.imwrite(str(path), np.tile(photograph('cat')[:, :, ::-1], (1, 12, 1)))
+    assert main([*LENET, '--image', str(path), '--layers', 'conv1', '--out', str(tmp_path)]) == 0
+    for name in ('overlay', 'cam'):
+        assert cv2.imread(str(tmp_path / f'{name}.png')).shape == (142, 2560, 3)

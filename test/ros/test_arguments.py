@@ -1,0 +1,43 @@
+"""Arguments that ROS passes over are answered before a node starts."""
+
+import subprocess
+import sys
+
+from cnn_perception.ros.arguments import outside
+from cnn_perception.ros.parameters import CLASSIFIER, IMAGE_SOURCE
+import pytest
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, '-m', 'cnn_perception.ros.start', *arguments],
+                          capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize('node, table', [
+    ('classifier', CLASSIFIER), ('image_source', IMAGE_SOURCE)])
+def test_help_lists_the_parameters(node, table):
+    result = run(node, '--help')
+    assert result.returncode == 0, result.stderr
+    assert f'usage: ros2 run cnn_perception {node} ' in result.stdout
+    text = ' '.join(result.stdout.split())
+    for row in table:
+        assert f' {row.name}:=' in text
+        assert ' '.join(row.description.split()) in text
+
+
+@pytest.mark.parametrize('arguments', [
+    ['--architecture', 'resnet18'], ['architecture:=resnet18'], ['--architecture:=resnet18'],
+    ['--ros-args', '-r', '__ns:=/x', '--', 'resnet18']])
+def test_what_a_node_would_not_read_is_refused(arguments):
+    result = run('classifier', *arguments)
+    assert result.returncode == 2
+    [line] = result.stderr.splitlines()
+    assert 'expected parameters as in --ros-args -p a' in line
+    assert arguments[-1].lstrip('-') in line or arguments[0] in line
+
+
+@pytest.mark.parametrize('arguments, expected', [
+    ([], []), (['--ros-args', '-p', 'a:=1'], []), (['a', '--ros-args', '-p', 'a:=1'], ['a']),
+    (['--ros-args', '-p', 'a:=1', '--', 'b', '--'], ['b', '--'])])
+def test_where_ros_reads(arguments, expected):
+    assert outside(arguments) == expected
