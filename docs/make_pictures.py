@@ -195,18 +195,19 @@ def stacked(pictures: list[np.ndarray]) -> np.ndarray:
 
 
 def save(name: str, picture: np.ndarray) -> None:
-    """Write a picture, in 256 colours if need be; ValueError where it is too large for a page."""
+    """Write a picture, as JPEG if need be; ValueError where it is too large for a page."""
     path = FOLDER / f'{name}.png'
     image = Image.fromarray(picture)
     image.save(path, optimize=True)
     if path.stat().st_size > LARGEST_FILE:
-        # Only a second pass, with a palette given, spreads the error over neighbours.
-        image.quantize(palette=image.quantize(256), dither=Image.Dither.FLOYDSTEINBERG).save(
-            path, optimize=True)
+        path.unlink()
+        path = path.with_suffix('.jpg')
+        # With the colours of every pixel: letters and maps have none of their neighbours.
+        image.save(path, quality=90, subsampling=0, optimize=True)
     size = path.stat().st_size
     if size > LARGEST_FILE:
         raise ValueError(f'{path} has {size} bytes, expected at most {LARGEST_FILE}')
-    print(f'{name}.png  {picture.shape[1]} x {picture.shape[0]}, {size // 1000} kB')
+    print(f'{path.name}  {picture.shape[1]} x {picture.shape[0]}, {size // 1000} kB')
 
 
 if __name__ == '__main__':
