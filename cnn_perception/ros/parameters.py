@@ -182,6 +182,21 @@ def declare(node: Node, table: Iterable[Parameter]) -> None:
     """Declare a table; values given on the command line or in a file replace the defaults."""
     for parameter in table:
         node.declare_parameter(parameter.name, parameter.default, parameter.descriptor())
+    # In ROS 2 after Humble: `ros2 param set NODE debug.rate 5` gives a whole number.
+    if hasattr(node, 'add_pre_set_parameters_callback'):
+        kinds = {parameter.name: parameter.ros_type for parameter in table}
+        node.add_pre_set_parameters_callback(
+            lambda changes: [with_point(change, kinds.get(change.name)) for change in changes])
+
+
+def with_point(change: RosParameter, expected: RosParameter.Type | None) -> RosParameter:
+    """Turn whole numbers into the others where those are expected."""
+    if expected == RosParameter.Type.DOUBLE and change.type_ == RosParameter.Type.INTEGER:
+        return RosParameter(change.name, expected, float(change.value))
+    if (expected == RosParameter.Type.DOUBLE_ARRAY
+            and change.type_ == RosParameter.Type.INTEGER_ARRAY):
+        return RosParameter(change.name, expected, [float(value) for value in change.value])
+    return change
 
 
 def warn_of_unknown(node: Node) -> None:

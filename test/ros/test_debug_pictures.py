@@ -214,6 +214,16 @@ def test_settings_take_effect_while_it_runs(defaults, camera, reference):
     assert np.abs(shown.astype(int) - expected).mean() < 1
 
 
+def test_whole_numbers_are_numbers(defaults):
+    assert defaults.set_parameter('debug.rate', 5).successful
+    assert defaults.get_parameter('debug.rate') == 5.0
+    assert isinstance(defaults.get_parameter('debug.rate'), float)
+    assert not defaults.set_parameter('debug.rate', 5000).successful
+    assert not defaults.set_parameter('debug.rate', 'often').successful
+    assert 'while the node is unconfigured' in defaults.set_parameter('mean', [1, 0, 0]).reason
+    assert defaults.get_parameter('debug.rate') == 5.0
+
+
 def test_a_block_shows_its_output(defaults, camera, reference):
     assert defaults.set_parameter('debug.layers', ['blocks.1', 'conv_stem']).successful
     for name, value in {'debug.cam_layer': 'blocks.4', 'debug.patches_layer': 'blocks.2'}.items():
