@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 import threading
 import time
 from typing import NamedTuple
@@ -123,6 +124,17 @@ class TransportWatch:
         return self._once('type', f'published is {published}, expected {expected}: set '
                           'image_transport to raw for images, to compressed for compressed ones, '
                           'or remap the topic')
+
+    def unpublished(self, others: Callable[[], Sequence[str]]) -> str:
+        """Say, once, that nobody publishes the topic; others: where images are published."""
+        self._matched_since = None
+        if len(self._seen()) or time.monotonic() - self._heard < LONGER:
+            return ''
+        found = others()
+        return self._once('nobody', 'nobody publishes it' + (
+            f', but there are images on {", ".join(found)}: set image_topic (with launch files '
+            'image:=...) or remap' if found else
+            ', nor any other images: is the camera running, and in the same ROS_DOMAIN_ID?'))
 
     def complaint(self, publishers: int, incompatible: bool = False, busy: float = 0.0) -> str:
         """

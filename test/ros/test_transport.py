@@ -157,6 +157,31 @@ def test_the_pace_is_that_of_what_was_sent():
     assert watch(np.arange(60) * 66 * MS, 0, missing=1).period() == 33 * MS
 
 
+@pytest.mark.parametrize(('others', 'told'), [
+    (['/image', '/left/image'], 'there are images on /image, /left/image: set image_topic'),
+    ([], 'nor any other images: is the camera running')])
+def test_a_topic_that_nobody_publishes_is_told_once(others, told, monkeypatch):
+    seen, now = TransportWatch(), time.monotonic()
+    monkeypatch.setattr(time, 'monotonic', lambda: now)
+    assert seen.unpublished(lambda: others) == ''
+    now += 10.5
+    assert told in seen.unpublished(lambda: others)
+    assert seen.unpublished(lambda: others) == ''
+    heard = TransportWatch()
+    heard.arrived(stamp=1, arrival=2)
+    now += 30.0
+    assert heard.unpublished(lambda: others) == ''
+
+
+def test_the_node_says_where_there_are_images(start, namespace, observer):
+    process = start('classifier', namespace, architecture='linear', weights='none',
+                    image_topic='front/image', diagnostics_period=0.2)
+    publisher = observer.publisher(Image, 'camera/image')
+    observer.wait_for_state('active')
+    process.wait_for_log(f'{namespace}/front/image: nobody publishes it', timeout=30.0)
+    assert f'there are images on {publisher.topic_name}' in process.log
+
+
 @pytest.mark.parametrize('pause', [lambda seen: seen.complaint(0), TransportWatch.resume])
 def test_silence_is_counted_anew(monkeypatch, pause):
     now = 100.0
