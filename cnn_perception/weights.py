@@ -79,8 +79,26 @@ def from_file(architecture: str, weights: str) -> tuple[nn.Module, str, Any]:
             architecture, weights=None, image_size=side, **options))
     elif classes is not None:
         module = architectures.create(architecture, num_classes=classes)
-    checkpoints.load_into(module, state, f"'{weights}'")
+    try:
+        checkpoints.load_into(module, state, f"'{weights}'")
+    except ValueError as error:
+        if other := relative(architecture, state):
+            raise ValueError(f'{error} It fits {other}.') from error
+        raise
     return module, str(Path(weights).expanduser().resolve()), None
+
+
+def relative(architecture: str, state: Mapping[str, torch.Tensor]) -> str:
+    """Return the network of torchvision's of the same family that a file fits; '' if none does."""
+    for name in architectures.names(f'{architecture.rstrip("0123456789_bn")}*'):
+        if architectures.source(name) == 'torchvision':
+            with torch.device('meta'):
+                own = architectures.create(name).state_dict()
+            # Of another number of classes the last two differ.
+            if own.keys() == state.keys() and sum(
+                    own[key].shape != state[key].shape for key in own) <= 2:
+                return name
+    return ''
 
 
 def trained_side(module: nn.Module, state: Mapping[str, torch.Tensor]) -> int:

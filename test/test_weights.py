@@ -134,6 +134,15 @@ def test_a_pickle_that_torch_did_not_write_is_not_called_a_page(tmp_path):
         load_network(SMALL, str(tmp_path / 'net.pth'))
 
 
+@pytest.mark.parametrize(('asked', 'trained', 'classes'), [
+    ('vgg11', 'vgg11_bn', 1000), ('resnet18', 'resnet34', 3), ('resnet50', 'resnet18', 1000)])
+def test_what_fits_instead_is_told(tmp_path, asked, trained, classes):
+    module = architectures.create(trained, num_classes=classes)
+    torch.save(module.state_dict(), tmp_path / 'net.pth')
+    with pytest.raises(ValueError, match=f'does not fit this architecture.* It fits {trained}'):
+        load_network(asked, str(tmp_path / 'net.pth'))
+
+
 def test_a_path_is_taken_for_a_file_whatever_it_ends_in(tmp_path):
     saved(tmp_path / 'NET.PTH')
     assert load_network(SMALL, str(tmp_path / 'NET.PTH')).trained
