@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 import contextlib
-from pathlib import Path
+from pathlib import Path, PosixPath
 import pickle
 import re
 from typing import Any
@@ -29,13 +29,8 @@ AUXILIARY = ('aux1.', 'aux2.', 'AuxLogits.')
 WITH_AUXILIARY = ('GoogLeNet', 'Inception3', 'InceptionV3')
 # The last as in checkpoint.pth.tar, which is no archive.
 SUFFIXES = ('.safetensors', '.pth', '.pt', '.bin', '.ckpt', '.tar')
-# What training scripts keep beside the tensors: the options they were called with, and measures.
-# Neither runs anything when it is unpickled.
-SCALAR = np.float64(0.0).__reduce__()[0]
-BESIDE: tuple[Any, ...] = (
-    argparse.Namespace, np.dtype, *(type(np.dtype(kind)) for kind in 'fdilqB?'),
-    # NumPy 2 has moved it, and reads files of both.
-    *((SCALAR, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')))
+# Kinds of numbers that measures have; of others NumPy makes objects, or room for gigabytes.
+NUMBERS = ('f2', 'f4', 'f8', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'b1')
 
 
 def is_path(weights: str) -> bool:
@@ -88,11 +83,28 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def with_options() -> contextlib.AbstractContextManager[Any]:
-    """Let torch unpickle what training scripts keep beside the tensors."""
-    # Before, it asked all that is allowed for a name.
+    """
+    Let torch unpickle what training scripts keep beside the tensors: options, paths, measures.
+
+    None of it runs anything when it is unpickled.
+    """
+    # Before, torch asked all that is allowed for a name.
     if torch.__version__ < '2.6':
         return contextlib.nullcontext()
-    return torch.serialization.safe_globals([*BESIDE])
+    scalar = np.float64(0.0).__reduce__()[0]
+    return torch.serialization.safe_globals([
+        argparse.Namespace, (number_type, 'numpy.dtype'),
+        *{type(np.dtype(kind)) for kind in NUMBERS},
+        # NumPy 2 and Python 3.13 have moved these, and files are of both.
+        *((scalar, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')),
+        *((PosixPath, f'{module}.PosixPath') for module in ('pathlib', 'pathlib._local'))])
+
+
+def number_type(kind: str, *rest: Any) -> np.dtype:
+    """Return the type of a number, in the place of `numpy.dtype` in a pickle."""
+    if kind not in NUMBERS:
+        raise pickle.UnpicklingError(f'GLOBAL numpy.dtype of {kind!r}, which is no number')
+    return np.dtype(kind)
 
 
 def refused(error: pickle.UnpicklingError, path: Path) -> str:

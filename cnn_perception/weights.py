@@ -108,7 +108,8 @@ def trained_side(module: nn.Module, state: Mapping[str, torch.Tensor]) -> int:
     It holds a position for each patch of the picture, and one more. 0 where the module's fits.
     """
     positions = state.get('encoder.pos_embedding')
-    if not isinstance(module, torchvision.models.VisionTransformer) or positions is None:
+    if (not isinstance(module, torchvision.models.VisionTransformer) or positions is None
+            or positions.ndim != 3):
         return 0
     side = math.isqrt(max(0, positions.shape[1] - 1)) * module.patch_size
     return 0 if side == module.image_size else side

@@ -700,6 +700,8 @@ def test_a_network_that_openvino_computes_otherwise_is_passed_over(caplog):
     ([0.0, 1.0, 2.0], [0.0, 1.5, 2.0], 0.25), ([5.0, 5.0], [5.0, 5.0], 0.0),
     ([float('-inf'), 0.0, 4.0], [float('-inf'), 1.0, 4.0], 0.25),
     ([float('-inf'), 0.0, 4.0], [3.0, 0.0, 4.0], float('inf')),
+    # One score has no range.
+    ([1e-4], [1.1e-4], 1e-5), ([-50.0], [-50.5], 0.01),
     # Nearly equal scores: in hundredths of their size.
     ([100.0, 100.0], [100.0, 100.001], 0.001),
     ([0.0, 1.0], [0.0, float('nan')], float('nan'))])

@@ -57,17 +57,22 @@ class InPlace(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-class WritesToAView(nn.Module):
-    """A convolution of whose output the forward pass changes one map, through a view."""
+class Overwrites(nn.Module):
+    """A convolution whose output statements of the forward pass overwrite, and name later."""
 
-    def __init__(self):
+    def __init__(self, functional=False):
         super().__init__()
         self.conv = nn.Conv2d(3, 4, 3)
+        self.head = nn.Linear(4, 5)
+        self.functional = functional
 
     def forward(self, x):
         x = self.conv(x)
-        x[:, 1].mul_(2.0)
-        return x.mean((2, 3))
+        if self.functional:
+            nn.functional.relu(x, inplace=True)
+        else:
+            x.relu_()
+        return self.head(x.mean((2, 3)))
 
 
 def autograd_map(module, layer, batch, classes):
@@ -644,22 +649,33 @@ def test_patches_of_the_strongest_channels_of_a_real_network(lite0, lite0_layers
         TopPatches(field_of(lite0_layers, 'classifier'), lite0.network.preprocessing)
 
 
-def test_layers_show_what_they_gave_although_it_is_overwritten():
-    module = WritesToAView().eval()
+@pytest.mark.parametrize('functional', [False, True])
+def test_layers_show_what_they_gave_although_it_is_overwritten(functional):
+    module = Overwrites(functional).eval()
     batch = torch.rand(1, 3, 8, 8)
+    after = 'relu' if functional else 'relu_'
     with torch.no_grad():
-        logits, activations = tap(module, ['conv', 'mul_'])(batch)
+        logits, activations = tap(module, ['conv', after])(batch)
         torch.testing.assert_close(activations['conv'], module.conv(batch))
-        torch.testing.assert_close(activations['mul_'], 2.0 * module.conv(batch)[:, 1])
+        torch.testing.assert_close(activations[after], module.conv(batch).relu())
         torch.testing.assert_close(logits, module(batch))
-    # What only looks at the graph finds the layers themselves.
+    # What only looks at the graph finds the layers themselves, and maps what they gave at last.
     layers = NetworkLayers(module, (3, 8, 8))
     assert layers.kind_of(layers.nodes['conv']) == 'Conv2d'
+    for cam in (GradCam(layers), GradCam(layers, 'conv')):
+        taps = {name: activations[name][0].numpy() for name in cam.taps}
+        pure = nn.Sequential()
+        pure.conv, pure.relu, pure.pool = module.conv, nn.ReLU(), nn.AdaptiveAvgPool2d(1)
+        pure.flatten, pure.head = nn.Flatten(), module.head
+        layer = cam.layer if cam.layer == 'conv' else 'relu'
+        [expected] = autograd_map(pure.eval(), layer, batch, [2])
+        np.testing.assert_allclose(cam.map(taps, 2), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize('layer, channels', [
     ('features.7.cat', 256), ('features.3.expand1x1', 64)])
 def test_the_patches_of_a_concatenation(layer, channels):
+    torch.manual_seed(0)
     classifier = Classifier('squeezenet1_1', 'none', 'cpu', backend='torch')
     layers = NetworkLayers(classifier)
     row = field_of(layers, layer)

@@ -3,8 +3,11 @@
 import argparse
 import json
 import os
+from pathlib import Path
 import pickle
 import re
+import subprocess
+import sys
 
 from cnn_perception import architectures, checkpoints, devices
 from cnn_perception.classifier import Classifier
@@ -36,7 +39,8 @@ def saved(path, wrap=lambda state: state, **options):
     lambda state: {f'_orig_mod.module.{k}': v for k, v in state.items()},
     lambda state: {'model': state, 'args': argparse.Namespace(lr=0.1), 'epoch': 3},
     lambda state: {'net': state, 'acc': np.float64(0.9), 'best': np.float32(0.9),
-                   'step': np.int64(7)}])
+                   'step': np.int64(7), 'half': np.float16(1), 'few': np.uint8(2),
+                   'folder': Path('runs')}])
 def test_checkpoints_of_usual_forms(tmp_path, wrap):
     state = saved(tmp_path / 'net.pth', wrap)
     network = load_network(SMALL, str(tmp_path / 'net.pth'))
@@ -55,6 +59,13 @@ def test_the_checkpoint_of_the_imagenet_example(tmp_path):
 def test_layers_that_go_by_the_version_of_their_names(tmp_path):
     torch.save(architectures.create('mnasnet0_5').state_dict(), tmp_path / 'net.pth')
     assert load_network('mnasnet0_5', str(tmp_path / 'net.pth')).trained
+
+
+def test_positions_of_another_kind_are_refused(tmp_path):
+    state = {'encoder.pos_embedding': torch.ones(17)}
+    torch.save(state, tmp_path / 'net.pth')
+    with pytest.raises(ValueError, match='does not fit'):
+        load_network('vit_b_16', str(tmp_path / 'net.pth'))
 
 
 @pytest.mark.parametrize('classes', [1000, 7])
@@ -93,6 +104,30 @@ def test_a_pickle_that_would_run_code_is_refused_and_not_run(tmp_path, monkeypat
         with pytest.raises(ValueError, match='weights: '):
             load_network(SMALL, name)
     assert not (tmp_path / 'harmed').exists()
+
+
+class Called:
+    """Something that a pickle makes by calling a function."""
+
+    def __init__(self, function, *arguments):
+        self.made = function, arguments
+
+    def __reduce__(self):
+        return self.made
+
+
+@pytest.mark.parametrize('kind', [[('a', 'O')], 'O', 'V2000000000'])
+def test_numbers_that_are_none_are_refused(tmp_path, kind):
+    """They would end the process, or make room for gigabytes."""
+    scalar = np.float64(0.0).__reduce__()[0]
+    torch.save({'state_dict': {'w': torch.zeros(3)},
+                'acc': Called(scalar, Called(np.dtype, kind, False, True))}, tmp_path / 'net.pth')
+    done = subprocess.run(
+        [sys.executable, '-c', 'import sys; from cnn_perception import checkpoints; '
+         'checkpoints.read_checkpoint(sys.argv[1])', str(tmp_path / 'net.pth')],
+        capture_output=True, text=True)
+    assert done.returncode == 1
+    assert 'holds more than tensors (numpy.dtype)' in done.stderr.splitlines()[-1]
 
 
 def test_a_whole_model_is_refused_with_the_remedy(tmp_path):

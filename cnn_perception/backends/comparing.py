@@ -66,6 +66,8 @@ def spread_between(expected: torch.Tensor, found: torch.Tensor) -> float:
     finite = expected[expected.isfinite()]
     if not len(finite):
         return float(difference)
+    if len(finite) == 1:  # has no range
+        return float(difference / finite.abs().clamp(min=1.0))
     least = LEAST_RANGE * finite.abs().max()
     size = torch.maximum(finite.max() - finite.min(), least)
     return float(difference / size.clamp(min=SMALLEST))

@@ -8,12 +8,12 @@ extraction names: the path of the module (`layer1.0.conv1`) or of the operation 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import difflib
+from functools import partial
 import sys
 import threading
-from typing import Any
 
 from cnn_perception.architectures.efficientnet import SamePadConv2d
 from cnn_perception.quick_imports import import_quickly
@@ -96,11 +96,18 @@ class TappedNetwork:
         self._root = tracer.root
         self._names = {name: node for node, name in tracer.node_to_qualname.items()
                        if node.op not in ('placeholder', 'output', 'get_attr')}
+        self._overwritten: set[fx.Node] = set()
+        order = {node: place for place, node in enumerate(self._graph.nodes)}
         for node in self._graph.nodes:
-            # An in-place function would overwrite the activation of the layer before it.
-            if node.kwargs.get('inplace') is True:
+            in_place = node.kwargs.get('inplace') is True
+            if (in_place or overwrites(node)) and node.args and isinstance(node.args[0], fx.Node):
+                # A statement of its own: what comes later means the result and names the input.
+                node.args[0].replace_all_uses_with(node, partial(follows, order, node))
+                if not in_place:
+                    self._overwritten.add(node.args[0])
+            if in_place:
+                # It would overwrite the activation of the layer before it.
                 node.kwargs = {**node.kwargs, 'inplace': False}
-        self._overwrites = any(overwrites(node) for node in self._graph.nodes)
 
     @property
     def layer_names(self) -> list[str]:
@@ -124,13 +131,17 @@ class TappedNetwork:
         copied: dict[fx.Node, fx.Node] = {}
         logits = graph.graph_copy(self._graph, copied)
         shown = {name: copied[self._names[name]] for name in taps}
-        if keep and self._overwrites:
-            # What is overwritten later, perhaps through a view of it, is copied at once.
-            for name, node in shown.items():
-                with graph.inserting_after(node):
-                    shown[name] = graph.call_function(copy_of, (node,))
+        for name in shown if keep else ():
+            if self._names[name] in self._overwritten:
+                with graph.inserting_after(node := shown[name]):
+                    shown[name] = graph.call_method('clone', (node,))
         graph.output((logits, shown))
         return fx.GraphModule(self._root, graph).eval()
+
+
+def follows(order: Mapping[fx.Node, int], node: fx.Node, user: fx.Node) -> bool:
+    """Tell whether a user of a node's input comes after the node."""
+    return order[user] > order[node]
 
 
 def overwrites(node: fx.Node) -> bool:
@@ -138,11 +149,6 @@ def overwrites(node: fx.Node) -> bool:
     name = str(getattr(node.target, '__name__', node.target))
     return (node.op in ('call_method', 'call_function') and name.endswith('_')
             and not name.endswith('__'))
-
-
-def copy_of(values: Any) -> Any:
-    """Copy a tensor; what is none, such as a size, stays."""
-    return values.clone() if isinstance(values, torch.Tensor) else values
 
 
 def tap(module: nn.Module, taps: Sequence[str]) -> fx.GraphModule:

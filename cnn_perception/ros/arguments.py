@@ -13,6 +13,8 @@ __all__ = ['answered']
 
 WIDTH = 95
 INDENT = ' ' * 6
+# What ROS reads outside of its own arguments, too, with a warning.
+RENAMES = ('__node', '__name', '__ns')
 USAGE = """\
 usage: ros2 run cnn_perception {node} [--ros-args [-p NAME:=VALUE ...] [-r FROM:=TO ...]
                                        [--params-file FILE] [--log-level LEVEL]]
@@ -26,7 +28,8 @@ def answered(node: str, arguments: Sequence[str]) -> int | None:
     node: `classifier` or `image_source`. arguments: those behind the program's name. ROS's own
     stand between `--ros-args` and `--`, or are remappings; it passes over all others.
     """
-    others = outside(arguments)
+    # A launch file's empty argument, and an end of nothing, say nothing.
+    others = [argument for argument in outside(arguments) if argument not in ('', '--')]
     if not others:
         return None
     # Only now: it imports rclpy.
@@ -43,7 +46,7 @@ def answered(node: str, arguments: Sequence[str]) -> int | None:
     names = {row.name for row in table}
     for argument in others:
         name, assigned, _ = argument.lstrip('-').partition(':=')
-        if not assigned or name in names:
+        if not assigned or name in names or (name.startswith('__') and name not in RENAMES):
             print(f"{node}: got '{argument}', expected parameters as in --ros-args -p "
                   f'{next(iter(names & {name}), table[0].name)}:=VALUE; --help lists them',
                   file=sys.stderr)

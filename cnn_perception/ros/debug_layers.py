@@ -69,11 +69,11 @@ class DebugLayers:
                 topics.update(zip(AUTO_TOPICS, self._automatic))
                 continue
             for layer in self._resolved('debug.layers', pattern):
-                if layer not in named:
-                    # A block that was asked for keeps its name.
-                    title = pattern if layer.startswith(f'{pattern}.') else layer
+                # A block that was asked for keeps its name.
+                title = pattern if layer.startswith(f'{pattern}.') else layer
+                if title not in named:
                     topics[topic_name(title, set(topics))] = layer
-                    named.add(layer)
+                    named.add(title)
         return topics
 
     def _resolved(self, parameter: str, pattern: str) -> list[str]:

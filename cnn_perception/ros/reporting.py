@@ -8,6 +8,7 @@ import time
 from cnn_perception.ros import diagnostics
 from cnn_perception.ros.camera import Camera
 from cnn_perception.ros.diagnostics import DiagnosticArray, DiagnosticStatus
+from cnn_perception.ros.elsewhere import elsewhere
 from cnn_perception.ros.running import Loaded, Running
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
@@ -17,8 +18,6 @@ __all__ = ['Reporter']
 
 # Seconds that a simulation may take to send its first time.
 PATIENCE = 5.0
-# Topics that a warning names.
-MOST_TOPICS = 3
 
 
 class Reporter:
@@ -71,7 +70,7 @@ class Reporter:
             complaint = ''
         elif not found:
             complaint = camera.transport.unpublished(
-                lambda: self._elsewhere(camera.type_name)) or camera.transport.complaint(0)
+                lambda: elsewhere(self._node, camera)) or camera.transport.complaint(0)
         elif wrong_type and not publishers:
             complaint = camera.transport.mistyped(wrong_type, camera.type_name)
         else:
@@ -81,15 +80,6 @@ class Reporter:
         return diagnostics.camera_status(
             f'{name}: {self._title(camera)}', camera.statistics, len(publishers), busy, wrong_type,
             camera.transport.period() * 1e-9)
-
-    def _elsewhere(self, type_name: str) -> list[str]:
-        """Return a few topics on which others publish images."""
-        own = f'{self._node.get_fully_qualified_name()}/'
-        found = [name for name, types in self._node.get_topic_names_and_types()
-                 if type_name in types and not name.startswith(own)
-                 and self._node.count_publishers(name)]
-        # Pictures of other classifiers come last.
-        return sorted(found, key=lambda name: ('/debug/' in name, name))[:MOST_TOPICS]
 
     def _title(self, camera: Camera) -> str:
         """Name a camera by its topic, and where several take the same one by its own name too."""

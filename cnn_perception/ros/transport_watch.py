@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 import threading
 import time
 from typing import NamedTuple
@@ -125,16 +125,12 @@ class TransportWatch:
                           'image_transport to raw for images, to compressed for compressed ones, '
                           'or remap the topic')
 
-    def unpublished(self, others: Callable[[], Sequence[str]]) -> str:
-        """Say, once, that nobody publishes the topic; others: where images are published."""
+    def unpublished(self, elsewhere: Callable[[], str]) -> str:
+        """Say, once, that nobody publishes the topic; elsewhere: says where images are."""
         self._matched_since = None
         if len(self._seen()) or time.monotonic() - self._heard < LONGER:
             return ''
-        found = others()
-        return self._once('nobody', 'nobody publishes it' + (
-            f', but there are images on {", ".join(found)}: set image_topic (with launch files '
-            'image:=...) or remap' if found else
-            ', nor any other images: is the camera running, and in the same ROS_DOMAIN_ID?'))
+        return self._once('nobody', f'nobody publishes it, {elsewhere()}')
 
     def complaint(self, publishers: int, incompatible: bool = False, busy: float = 0.0) -> str:
         """

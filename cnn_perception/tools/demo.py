@@ -38,7 +38,6 @@ INTERRUPTED = 130
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the demo; 0 where every process started and frames were answered, else 1 or 130."""
-    raise_interrupts()
     options = parse(arguments)
     folder = Path(options.out)
     try:
@@ -58,10 +57,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         listener = Listener(NAMESPACE, folder, steady=options.steady)
     except RuntimeError as error:
+        if 'context is invalid' in str(error):
+            return INTERRUPTED  # rclpy's own handler has taken it away
         print(f'demo: {cause(error)}', file=sys.stderr)
         return 1
     processes: list[tuple[str, subprocess.Popen]] = []
     interrupted = False
+    # Not before: imports, in which an interrupt would be reported, go on until here.
+    raise_interrupts()
     try:
         classifier = start('classifier', classifier_parameters(options), folder, processes)
         if not listener.wait_for_answers(lambda: classifier.poll() is None, START_TIMEOUT):

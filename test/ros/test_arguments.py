@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from cnn_perception.ros.arguments import outside
+from cnn_perception.ros.arguments import answered, outside
 from cnn_perception.ros.parameters import CLASSIFIER, IMAGE_SOURCE
 import pytest
 
@@ -27,6 +27,7 @@ def test_help_lists_the_parameters(node, table):
 
 @pytest.mark.parametrize('arguments', [
     ['--architecture', 'resnet18'], ['architecture:=resnet18'], ['--architecture:=resnet18'],
+    ['__params:=a.yaml'],
     ['--ros-args', '-r', '__ns:=/x', '--', 'resnet18']])
 def test_what_a_node_would_not_read_is_refused(arguments):
     result = run('classifier', *arguments)
@@ -34,6 +35,12 @@ def test_what_a_node_would_not_read_is_refused(arguments):
     [line] = result.stderr.splitlines()
     assert 'expected parameters as in --ros-args -p a' in line
     assert arguments[-1].lstrip('-') in line or arguments[0] in line
+
+
+def test_what_says_nothing_or_is_read_lets_a_node_start():
+    assert answered('classifier', []) is None
+    assert answered('classifier', ['', '--', '__node:=x', 'image:=/cam']) is None
+    assert answered('classifier', ['--ros-args', '-p', 'a:=-h', '--log-level', 'debug']) is None
 
 
 @pytest.mark.parametrize('arguments, expected', [

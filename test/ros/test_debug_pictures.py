@@ -14,6 +14,7 @@ from cnn_perception.ros.image_messages import from_rgb, to_rgb
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
 import pytest
+from rclpy.node import Node
 from ros_harness import LATCHED, RELIABLE
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -214,6 +215,8 @@ def test_settings_take_effect_while_it_runs(defaults, camera, reference):
     assert np.abs(shown.astype(int) - expected).mean() < 1
 
 
+@pytest.mark.skipif(not hasattr(Node, 'add_pre_set_parameters_callback'),
+                    reason='this ROS 2 changes no values before they are set')
 def test_whole_numbers_are_numbers(defaults):
     assert defaults.set_parameter('debug.rate', 5).successful
     assert defaults.get_parameter('debug.rate') == 5.0

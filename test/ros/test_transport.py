@@ -157,29 +157,38 @@ def test_the_pace_is_that_of_what_was_sent():
     assert watch(np.arange(60) * 66 * MS, 0, missing=1).period() == 33 * MS
 
 
-@pytest.mark.parametrize(('others', 'told'), [
-    (['/image', '/left/image'], 'there are images on /image, /left/image: set image_topic'),
-    ([], 'nor any other images: is the camera running')])
-def test_a_topic_that_nobody_publishes_is_told_once(others, told, monkeypatch):
+def test_a_topic_that_nobody_publishes_is_told_once(monkeypatch):
     seen, now = TransportWatch(), time.monotonic()
     monkeypatch.setattr(time, 'monotonic', lambda: now)
-    assert seen.unpublished(lambda: others) == ''
+    assert seen.unpublished(lambda: 'nor') == ''
     now += 10.5
-    assert told in seen.unpublished(lambda: others)
-    assert seen.unpublished(lambda: others) == ''
+    assert seen.unpublished(lambda: 'nor') == 'nobody publishes it, nor'
+    assert seen.unpublished(lambda: 'nor') == ''
     heard = TransportWatch()
     heard.arrived(stamp=1, arrival=2)
     now += 30.0
-    assert heard.unpublished(lambda: others) == ''
+    assert heard.unpublished(lambda: 'nor') == ''
 
 
-def test_the_node_says_where_there_are_images(start, namespace, observer):
+@pytest.mark.parametrize(('settings', 'published', 'topic', 'told'), [
+    ({'image_topic': 'front/image'}, Image, 'camera/image',
+     'front/image: nobody publishes it, but there are images on {}: set image_topic'),
+    ({'image_transport': 'compressed'}, CompressedImage, 'camera/image/compressed',
+     'image/compressed: nobody publishes it, but there are images on {}: set image_topic'),
+    ({'image_transport': 'compressed'}, Image, 'image',
+     'there are raw images on {}: set image_transport to raw'),
+    ({}, CompressedImage, 'image/compressed',
+     'there are compressed images on {}: set image_transport to compressed'),
+    ({'cameras': '[front, back]'}, Image, 'camera/image',
+     'back/image: nobody publishes it, but there are images on {}: remap')])
+def test_the_node_says_where_there_are_images(start, namespace, observer, settings, published,
+                                              topic, told):
     process = start('classifier', namespace, architecture='linear', weights='none',
-                    image_topic='front/image', diagnostics_period=0.2)
-    publisher = observer.publisher(Image, 'camera/image')
+                    diagnostics_period=0.2, **settings)
+    publisher = observer.publisher(published, topic)
     observer.wait_for_state('active')
-    process.wait_for_log(f'{namespace}/front/image: nobody publishes it', timeout=30.0)
-    assert f'there are images on {publisher.topic_name}' in process.log
+    name = publisher.topic_name.removesuffix('/compressed')
+    process.wait_for_log(told.format(name), timeout=30.0)
 
 
 @pytest.mark.parametrize('pause', [lambda seen: seen.complaint(0), TransportWatch.resume])
