@@ -672,6 +672,22 @@ def test_layers_show_what_they_gave_although_it_is_overwritten(functional):
         np.testing.assert_allclose(cam.map(taps, 2), expected, atol=1e-5)
 
 
+class Masks(nn.Module):
+    """A network with an operator whose name ends like that of a method that overwrites."""
+
+    def forward(self, x):
+        bright = x > 0.5
+        few = bright & (x < 0.6)
+        return torch.stack([bright.float().mean((1, 2, 3)), few.float().mean((1, 2, 3))], 1)
+
+
+def test_operators_overwrite_nothing():
+    batch = torch.rand(1, 3, 8, 8)
+    logits, activations = tap(Masks().eval(), ['and_'])(batch)
+    torch.testing.assert_close(logits, Masks()(batch))
+    torch.testing.assert_close(activations['and_'], (batch > 0.5) & (batch < 0.6))
+
+
 @pytest.mark.parametrize('layer, channels', [
     ('features.7.cat', 256), ('features.3.expand1x1', 64)])
 def test_the_patches_of_a_concatenation(layer, channels):

@@ -147,8 +147,10 @@ def follows(order: Mapping[fx.Node, int], node: fx.Node, user: fx.Node) -> bool:
 def overwrites(node: fx.Node) -> bool:
     """Tell whether a node is a method or function that writes to a tensor, as `mul_` does."""
     name = str(getattr(node.target, '__name__', node.target))
+    # Python's own operator.and_ and its like write to nothing.
     return (node.op in ('call_method', 'call_function') and name.endswith('_')
-            and not name.endswith('__'))
+            and not name.endswith('__')
+            and getattr(node.target, '__module__', '') != '_operator')
 
 
 def tap(module: nn.Module, taps: Sequence[str]) -> fx.GraphModule:

@@ -18,7 +18,6 @@ from types import ModuleType
 
 from cnn_perception.collector import without_collector
 from cnn_perception.later import put_off
-from cnn_perception.ros.arguments import answered
 
 __all__ = ['classifier', 'image_source', 'main']
 
@@ -28,21 +27,23 @@ WHOLE = 'CNN_PERCEPTION_IMPORT_WHOLE'
 
 def classifier() -> int:
     """Run the classifier; returns the process's exit status."""
-    return start('classifier')
+    return start('cnn_perception.ros.classifier_node')
 
 
 def image_source() -> int:
     """Run the image source; returns the process's exit status."""
-    return start('image_source')
+    return start('cnn_perception.ros.image_source_node')
 
 
-def start(name: str) -> int:
+def start(module: str) -> int:
     """Import a node's module, to whose `main` interrupts are left from then on."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from cnn_perception.ros.arguments import answered  # an interrupt in it is not reported now
+    name = module.rpartition('.')[2].removesuffix('_node')
     if (status := answered(name, sys.argv[1:])) is not None:
         return status
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     with without_collector():
-        node = imported(f'cnn_perception.ros.{name}_node')
+        node = imported(module)
         gc.freeze()
     signal.signal(signal.SIGINT, before)
     return node.main()
