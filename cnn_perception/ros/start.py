@@ -16,9 +16,6 @@ import signal
 import sys
 from types import ModuleType
 
-from cnn_perception.collector import without_collector
-from cnn_perception.later import put_off
-
 __all__ = ['classifier', 'image_source', 'main']
 
 WHOLE = 'CNN_PERCEPTION_IMPORT_WHOLE'
@@ -38,7 +35,9 @@ def image_source() -> int:
 def start(module: str) -> int:
     """Import a node's module, to whose `main` interrupts are left from then on."""
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from cnn_perception.ros.arguments import answered  # an interrupt in it is not reported now
+    # Not at the top: what these import takes time as well, and an interrupt in it was reported.
+    from cnn_perception.collector import without_collector
+    from cnn_perception.ros.arguments import answered
     name = module.rpartition('.')[2].removesuffix('_node')
     if (status := answered(name, sys.argv[1:])) is not None:
         return status
@@ -53,6 +52,7 @@ def imported(module: str) -> ModuleType:
     """Import a module and all that it needs, where that fails once more in a fresh process."""
     if WHOLE in os.environ:
         return importlib.import_module(module)
+    from cnn_perception.later import put_off
     put_off()
     try:
         return importlib.import_module(module)
