@@ -10,7 +10,7 @@ import math
 
 from cnn_perception.architectures.errors import shape_text
 
-__all__ = ['AUTO', 'end_of_block', 'is_single', 'is_spatial', 'maps_of', 'resolve_layers']
+__all__ = ['AUTO', 'is_single', 'is_spatial', 'maps_of', 'resolve_layers']
 
 AUTO = 'auto'
 MOST_AXES = 3
