@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 import tempfile
 from types import MappingProxyType
 
-from cnn_perception.backends import choose, choose_precision, runs_on, Settings
+from cnn_perception.backends import Backend, choose, choose_precision, runs_on, Settings
+from cnn_perception.backends.base import first_line
 from cnn_perception.devices import resolve_device, resolve_precision
 from cnn_perception.photographs import photograph
 from cnn_perception.processor import one_torch_thread
@@ -95,11 +96,21 @@ class Classifier:
                 architecture, weights, label_file=label_file, input_size=input_size, mean=mean,
                 std=std)
         settings = Settings(self.device, numbers, threads, tuple(calibration), cache_dir)
-        chosen = (backend, self.network.module, self.network.preprocessing, settings)
-        if precision == 'auto' and numbers != 'float32':
-            self.backend, self.backend_reason = choose_precision(*chosen, compared(calibration))
-        else:
-            self.backend, self.backend_reason = choose(*chosen)
+        full = ''
+        try:
+            self.backend, self.backend_reason = built(backend, self.network, settings, precision)
+        except torch.cuda.OutOfMemoryError as error:
+            full = f'the network does not fit on {self.device}: {first_line(error)}'
+            numbers = resolve_precision(precision, cpu)
+            if device != 'auto' or not runs_on(cpu, backend, numbers):
+                raise ValueError(f'{full}; look with nvidia-smi what else uses it, or use device '
+                                 "'cpu'") from error
+        if full:  # and nothing refers any more to what the GPU holds of it
+            self.device, self.device_reason = cpu, f'cpu, because {full}'
+            self.network.module.to(cpu)
+            torch.cuda.empty_cache()
+            settings = replace(settings, device=cpu, precision=numbers)
+            self.backend, self.backend_reason = built(backend, self.network, settings, precision)
 
     @property
     def backend_name(self) -> str:
@@ -163,6 +174,15 @@ class Classifier:
         return [Prediction(scores[index], self.labels, MappingProxyType(
             {name: values[index] for name, values in activations.items()}))
             for index in range(len(frames))]
+
+
+def built(backend: str, network: Network, settings: Settings, precision: str
+          ) -> tuple[Backend, str]:
+    """Build an engine and say why it is this one; `precision` is what the person asked for."""
+    chosen = (backend, network.module, network.preprocessing, settings)
+    if precision == 'auto' and settings.precision != 'float32':
+        return choose_precision(*chosen, compared(settings.calibration))
+    return choose(*chosen)
 
 
 def writable(folder: str) -> str:

@@ -13,8 +13,10 @@ __all__ = ['has_gpu', 'resolve_device', 'resolve_precision']
 # The first GPUs with matrix units for float16 (Volta).
 MATRIX_UNITS = (7, 0)
 FIRST = torch.device('cuda', 0)
-# What NVIDIA's drivers make for the first GPU: of a card, and of a Jetson's own.
-GPU_FILES = ('/dev/nvidia0', '/dev/nvhost-gpu')
+# What NVIDIA's drivers make for a GPU: for a card, which in a container may be any, for a Jetson's
+# own, and for those of Windows in its Linux.
+DEVICES = Path('/dev')
+GPU_FILES = ('nvidia[0-9]*', 'nvhost-gpu', 'dxg')
 
 
 def resolve_device(name: str) -> tuple[torch.device, str]:
@@ -70,7 +72,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
 
 def has_gpu() -> bool:
     """Tell whether an NVIDIA driver offers a GPU, which torch may be unable to use."""
-    return any(Path(file).exists() for file in GPU_FILES)
+    return any(any(DEVICES.glob(pattern)) for pattern in GPU_FILES)
 
 
 def trouble(device: torch.device) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 from urllib.error import URLError
 
 from cnn_perception import architectures, checkpoints, labels, preprocess
-from cnn_perception.quick_imports import import_quickly, torchvision
+from cnn_perception.quick_imports import torchvision
+from cnn_perception.timm_weights import from_timm
 import torch
 from torch import nn
 
@@ -175,30 +176,6 @@ def from_torchvision(architecture: str, weights: str) -> tuple[nn.Module, str, A
             f'with internet access and put the file into {cache_folder()}, or give its path as '
             'weights') from error
     return architectures.out_of_place(module), str(entry), entry
-
-
-def from_timm(architecture: str, weights: str) -> tuple[nn.Module, str, Any]:
-    """Load a timm network's pretrained weights, from its cache or over the network."""
-    if weights != 'default':
-        raise ValueError(f"weights are '{weights}', but timm networks take 'default', a file or "
-                         "'none'; name the variant in the architecture (timm/NAME.TAG)")
-    name = architecture.removeprefix('timm/')
-    try:
-        module = import_quickly('timm').create_model(name, pretrained=True)
-    except Exception as error:  # the hub's client raises many unrelated classes
-        raise ValueError(
-            f"pretrained weights of '{architecture}' could not be had: "
-            f'{type(error).__name__}: {error}; fetch the file from {address(name)} on a '
-            'machine with internet access and give it as weights') from error
-    return architectures.out_of_place(module), f'timm {name}, pretrained', None
-
-
-def address(name: str) -> str:
-    """Say where timm has the weights of a network from."""
-    config = import_quickly('timm').get_pretrained_cfg(name)
-    if hub := getattr(config, 'hf_hub_id', None):
-        return f'https://huggingface.co/{hub}'
-    return getattr(config, 'url', None) or f"timm's {name}"
 
 
 def cache_folder() -> Path:

@@ -255,6 +255,42 @@ def test_half_precision_that_overflows_is_left_for_float32(monkeypatch):
     assert np.isfinite(logits).all()
 
 
+class MakesFloats(nn.Module):
+    """Makes a tensor in float32, whatever it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3 * 64, 5)
+
+    def forward(self, batch):
+        return self.linear(batch.flatten(1) * torch.linspace(0.0, 1.0, 3 * 64))
+
+
+@pytest.mark.parametrize('name', ['auto', 'torch'])
+def test_a_network_that_half_precision_cannot_run_is_run_in_float32(name):
+    torch.manual_seed(0)
+    module = MakesFloats().eval()
+    asked = Settings(torch.device('cpu'), 'bfloat16')
+    backend, reason = choose(name, module, plain((3, 8, 8)), asked)
+    assert backend.precision == 'float32'
+    assert 'torch: it cannot run this network: ' in reason
+    frame = np.full((8, 8, 3), 99, np.uint8)
+    with torch.inference_mode():
+        right = module(TorchBackend(module, plain((3, 8, 8)), Settings(asked.device)).prepare(
+            [frame]))
+    np.testing.assert_allclose(backend.forward_pictures([frame])[0], right.numpy(), atol=1e-4)
+
+
+def test_what_a_network_raises_in_float32_is_told(registry):
+    class Fails(nn.Module):
+        def forward(self, batch):
+            raise RuntimeError('in the words of its author')
+
+    with pytest.raises(RuntimeError, match='in the words of its author'):
+        backend, _ = choose('torch', Fails(), plain((3, 8, 8)), Settings(torch.device('cpu')))
+        backend.forward_pictures([np.zeros((8, 8, 3), np.uint8)])
+
+
 def test_a_name_is_registered_once(registry):
     with pytest.raises(ValueError, match="'torch' is registered already"):
         register('torch')(Backend)

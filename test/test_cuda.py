@@ -171,8 +171,9 @@ def test_an_engine_that_is_gone_is_freed_without_the_collector():
 def test_a_second_gpu_is_used_alone(pictures):
     if torch.cuda.device_count() < 2:
         pytest.skip('there is one GPU')
+    gc.collect()
     before = torch.cuda.memory_allocated(0)
     classifier = Classifier('resnet18', 'none', 'cuda:1', backend='cuda', precision='float16')
     assert 'recording failed' not in classifier.backend_reason
     assert np.isfinite(classifier.predict(pictures[:2])[1].scores).all()
-    assert torch.cuda.memory_allocated(0) == before
+    assert torch.cuda.memory_allocated(0) <= before

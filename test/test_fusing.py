@@ -263,11 +263,16 @@ def test_a_gpu_computes_the_same_maps(architecture, dtype):
     network = half_module(untapped(architectures.create(architecture)), dtype).to(
         'cuda', memory_format=torch.channels_last)
     assert [*variants(network, fuse=True)]
-    batch = torch.randn(2, *architectures.input_shape(architecture)).to(
+    pictures = torch.randn(2, *architectures.input_shape(architecture))
+    # Of some random networks almost all of an answer is the last bias: what black pictures give.
+    batch = torch.cat([pictures, torch.zeros_like(pictures)]).to(
         'cuda', dtype, memory_format=torch.channels_last)
+
+    def seen(logits):
+        return logits[:2].float() - logits[2:].float()
+
     with torch.inference_mode():
-        plain = network(batch)[0].float()
+        plain = seen(network(batch)[0])
         for variant in variants(network, fuse=True):
-            logits = variant(batch)[0].float()
-            error = float((logits - plain).abs().max() / plain.std())
+            error = float((seen(variant(batch)[0]) - plain).abs().max() / plain.std())
             assert error < (0.05 if dtype == torch.float16 else 0.3)

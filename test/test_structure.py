@@ -20,8 +20,9 @@ LONGEST = 250
 ORDER = (
     'yaml_files', 'console', 'collector', 'later', 'quick_imports', 'processor', 'image_files',
     'image_encodings', 'images', 'photographs', 'sources', 'checkpoints', 'labels', 'resample',
-    'resample_sums', 'preprocess', 'preprocessor', 'devices', 'render', 'architectures', 'weights',
-    'backends', 'classifier', 'explain', 'answer_pictures', 'ros', 'tools')
+    'resample_sums', 'preprocess', 'preprocessor', 'devices', 'render', 'architectures',
+    'timm_weights', 'weights', 'backends', 'classifier', 'explain', 'answer_pictures', 'ros',
+    'tools')
 
 
 def imported(path):

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 
-from cnn_perception import architectures, checkpoints, devices
+from cnn_perception import architectures, checkpoints, classifier, devices
 from cnn_perception.classifier import Classifier
 from cnn_perception.devices import resolve_device
 from cnn_perception.labels import imagenet_names, load_labels, make_unique
@@ -412,11 +412,11 @@ def test_devices():
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='torch can use the GPU of this machine')
 def test_a_gpu_that_torch_cannot_use_is_no_missing_gpu(monkeypatch, tmp_path):
-    monkeypatch.setattr(devices, 'GPU_FILES', (str(tmp_path / 'nvidia0'),))
+    monkeypatch.setattr(devices, 'DEVICES', tmp_path)
     assert resolve_device('auto')[1] == 'cpu, because no CUDA device is available'
     with pytest.raises(ValueError, match=r'sees 0 CUDA device\(s\); check'):
         resolve_device('cuda')
-    (tmp_path / 'nvidia0').touch()
+    (tmp_path / 'nvidia1').touch()
     # torch's own words: no driver that it can use, or built without CUDA.
     because = r'.*(NVIDIA driver|CUDA|cuda).+'
     assert re.fullmatch('cpu, because torch cannot use the GPU: ' + because,
@@ -456,6 +456,41 @@ def test_auto_takes_the_cpu_for_what_no_gpu_does(idle_gpu, monkeypatch, options)
     assert classifier.device == torch.device('cpu')
     assert 'does not run on cuda:0' in classifier.device_reason
     assert classifier.backend_name == 'openvino'
+
+
+@pytest.fixture
+def small_gpu(idle_gpu, monkeypatch):
+    """Have a GPU that computes, but holds no network."""
+    monkeypatch.setattr(devices, 'trouble', lambda device: '')
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (8, 7))
+    choose, tried = classifier.choose, []
+
+    def full(name, module, preprocessing, settings):
+        tried.append(settings.device.type)
+        if settings.device.type == 'cuda':
+            raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate\nadvice')
+        return choose(name, module, preprocessing, settings)
+    monkeypatch.setattr(classifier, 'choose', full)
+    return tried
+
+
+@pytest.mark.parametrize('options', [{}, {'backend': 'torch'}, {'precision': 'float32'}])
+def test_auto_takes_the_cpu_where_the_gpu_cannot_hold_the_network(small_gpu, options):
+    made = Classifier('lenet5', 'none', 'auto', **options)
+    assert small_gpu == ['cuda', 'cpu']
+    assert made.device == torch.device('cpu')
+    assert made.device_reason == ('cpu, because the network does not fit on cuda:0: CUDA out of '
+                                  'memory. Tried to allocate')
+    [answer] = made.predict([np.zeros((32, 32, 3), np.uint8)])
+    assert answer.scores.sum() == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize('options', [
+    {'device': 'cuda'}, {'device': 'auto', 'backend': 'cuda'}], ids=str)
+def test_a_gpu_that_cannot_hold_the_network_is_refused_where_it_was_asked_for(small_gpu, options):
+    with pytest.raises(ValueError, match=r'does not fit on cuda:0: CUDA out of memory.*nvidia-smi '
+                                         "what else uses it, or use device 'cpu'"):
+        Classifier('lenet5', 'none', **options)
 
 
 @pytest.mark.gpu

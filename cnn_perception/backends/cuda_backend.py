@@ -13,12 +13,12 @@ and another lock, so that answers do not wait for it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import contextlib
 import copy
 import threading
 import time
-from typing import cast
+from typing import TypeVar
 
 from cnn_perception.backends.base import (
     Backend, channels_last, CompileError, drop_taps, DTYPES, first_line, Settings)
@@ -26,20 +26,20 @@ from cnn_perception.backends.batches import (
     by_size, Forward, joined, LARGEST, room_for, roomy_parts)
 from cnn_perception.backends.cuda_graphs import (
     answer, Function, in_float32, PinnedOutputs, Recorded, Recorder, Staging)
-from cnn_perception.backends.cuda_variants import fastest, noise, PICTURES, variants
-from cnn_perception.backends.folding import folded
+from cnn_perception.backends.cuda_variants import fastest, noise, others, PICTURES
 from cnn_perception.backends.half import half_module
 from cnn_perception.backends.selection import LOGGER, register
 from cnn_perception.preprocess import Preprocessing
 from cnn_perception.preprocessor import MOST_READERS
 import numpy as np
 import torch
-from torch import fx, nn
+from torch import nn
 
 __all__ = ['CudaBackend']
 
 # Beyond this many networks new ones are not recorded.
 MOST_RECORDINGS = 128
+Host = TypeVar('Host', Staging, PinnedOutputs)
 
 
 @register('cuda', devices=('cuda',))
@@ -61,7 +61,8 @@ class CudaBackend(Backend):
             self._used: dict[tuple[int, int, int], float] = {}
             self._networks: dict[tuple[int, tuple[str, ...]],
                                  tuple[Recorded, PinnedOutputs]] = {}
-            self._plain = self._untapped(module) if self.records else None
+            self._records = self.records
+            self._plain = self._untapped(module) if self._records else None
             self.forward(self.prepare([np.zeros((*preprocessing.crop, 3), np.uint8)]))
         except Exception as error:  # networks raise what their authors like
             raise CompileError(first_line(error)) from error
@@ -135,15 +136,7 @@ class CudaBackend(Backend):
 
     def _untapped(self, module: nn.Module) -> nn.Module | None:
         """Find the fastest way to run it without taps and keep the recording; None for its own."""
-        # In float32, on an H200, fusing is between 7 % slower and 4 % faster with one picture.
-        fuse = self.dtype != torch.float32
-        networks: list[nn.Module] = [self.tapped(())]
-        if (plain := folded(module)) is not None:
-            plain = cast('fx.GraphModule', self._placed(plain))
-            networks = [*variants(plain, fuse), plain, *networks]
-        else:
-            with contextlib.suppress(ValueError):  # it cannot be traced
-                networks = [*variants(self.traced().derive(()), fuse), *networks]
+        networks = [*others(module, self._placed, self.dtype, self.traced), self.tapped(())]
         if len(networks) == 1:
             return None
         self._record.await_weights()
@@ -152,6 +145,7 @@ class CudaBackend(Backend):
             lambda network: self._record(in_float32(network), self._shape(1), self.dtype),
             self._record.stream)
         self._tell(found.recorded)
+        self._records = not found.recorded.failure
         self._networks[1, ()] = found.recorded, PinnedOutputs(found.recorded.shapes)
         return found.network
 
@@ -195,9 +189,12 @@ class CudaBackend(Backend):
         with self._building:
             if found := self._networks.get(key):
                 return found
-            made = self._recorded(self.function(*key), shape, self.dtype,
-                                  self.records and len(self._networks) < MOST_RECORDINGS)
-            self._networks[key] = found = made, PinnedOutputs(made.shapes)
+            found = self._recorded(
+                self.function(*key), shape, self.dtype, lambda made: PinnedOutputs(made.shapes),
+                self._records and len(self._networks) < MOST_RECORDINGS)
+            # What failed once would fail again, and take its memory with it each time.
+            self._records &= not found[0].failure
+            self._networks[key] = found
             return found
 
     def _reader(self, count: int, height: int, width: int) -> tuple[Staging, Recorded]:
@@ -219,8 +216,9 @@ class CudaBackend(Backend):
                 return (normalise(reader.levels(pictures), out=batch),)
             seen = [len(range(*part.indices(side)))
                     for part, side in zip(reader.window, (height, width))]
-            made = self._recorded(read, (count, *seen, 3), torch.uint8)
-            found = Staging(reader.window, made.input), made
+            made, staging = self._recorded(read, (count, *seen, 3), torch.uint8,
+                                           lambda made: Staging(reader.window, made.input))
+            found = staging, made
             if len(self._readers) >= MOST_READERS:
                 # Nobody queues work meanwhile, and all that was queued is done.
                 with self._lock:
@@ -233,14 +231,15 @@ class CudaBackend(Backend):
             return found
 
     def _recorded(self, function: Function, shape: tuple[int, ...], dtype: torch.dtype,
-                  record: bool = True) -> Recorded:
-        """Record a function, and tell where it cannot be; CompileError where it does not run."""
+                  host: Callable[[Recorded], Host], record: bool = True) -> tuple[Recorded, Host]:
+        """Record a function, with its memory on the host; CompileError where it does not run."""
         try:
             made = self._record(function, shape, dtype, record)
+            memory = host(made)
         except RuntimeError as error:
             raise CompileError(first_line(error)) from error
         self._tell(made)
-        return made
+        return made, memory
 
     def _tell(self, made: Recorded) -> None:
         if made.failure:

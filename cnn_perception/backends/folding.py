@@ -16,7 +16,7 @@ from cnn_perception.backends.tapping import TappedNetwork
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-__all__ = ['folded']
+__all__ = ['folded', 'set_part']
 
 
 def folded(module: nn.Module) -> fx.GraphModule | None:
@@ -39,12 +39,12 @@ def folded(module: nn.Module) -> fx.GraphModule | None:
             continue
         convolution, norm = pair
         source = node.all_input_nodes[0]
-        network.set_submodule(str(source.target), fuse_conv_bn_eval(convolution, norm))
+        set_part(network, str(source.target), fuse_conv_bn_eval(convolution, norm))
         if type(norm) is nn.BatchNorm2d:
             node.replace_all_uses_with(source)
             network.graph.erase_node(node)
         else:
-            network.set_submodule(str(node.target), nn.Sequential(*norm.children()))
+            set_part(network, str(node.target), nn.Sequential(*norm.children()))
         count += 1
     if not count:
         return None
@@ -70,6 +70,12 @@ def convolution_before(network: fx.GraphModule, node: fx.Node
     if len(source.users) != 1 or calls.count(source.target) + calls.count(node.target) != 2:
         return None
     return convolution, norm
+
+
+def set_part(network: nn.Module, name: str, part: nn.Module) -> None:
+    """Put a part in the place of another; before torch 2.5 no method does that."""
+    parent, _, child = name.rpartition('.')
+    setattr(network.get_submodule(parent), child, part)
 
 
 def foldable() -> tuple[type[nn.Module], ...]:

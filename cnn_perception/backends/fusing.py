@@ -13,6 +13,7 @@ from __future__ import annotations
 import operator
 from typing import cast
 
+from cnn_perception.backends.folding import set_part
 import torch
 from torch import fx, nn
 import torch.nn.functional
@@ -49,7 +50,7 @@ def fused(network: fx.GraphModule) -> int:
         convolution, layer = max(found, key=lambda pair: order.index(pair[0]))
         others = [term for term in terms if term is not convolution]
         name = str(convolution.target)
-        network.set_submodule(name, FusedConvolution(layer))
+        set_part(network, name, FusedConvolution(layer))
         with network.graph.inserting_before(node):
             call = network.graph.call_module(name, (convolution.args[0], *others))
         node.replace_all_uses_with(call)
@@ -67,7 +68,7 @@ def multiplied(network: fx.GraphModule) -> int:
              if (layer := convolution_of(network, node)) and layer.kernel_size == (1, 1)
              and layer.stride == (1, 1) and layer.padding == (0, 0) and layer.bias is not None]
     for name, layer in found:
-        network.set_submodule(name, PointwiseConvolution(layer))
+        set_part(network, name, PointwiseConvolution(layer))
     return len(found)
 
 

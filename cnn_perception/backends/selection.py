@@ -13,7 +13,8 @@ import difflib
 import gc
 import logging
 
-from cnn_perception.backends.base import Backend, CompileError, PRECISIONS, Settings
+from cnn_perception.backends.base import (
+    Backend, CompileError, first_line, PRECISIONS, Settings)
 from cnn_perception.backends.comparing import agreement
 from cnn_perception.preprocess import Preprocessing
 import numpy as np
@@ -102,6 +103,7 @@ def choose(name: str, module: nn.Module, preprocessing: Preprocessing, settings:
                 problem, failed = f'it cannot run this network: {error}', True
                 LOGGER.warning('backend %s is passed over: %s', candidate, error)
             else:
+                free(settings.device)  # of what it tried on its way
                 return backend, reason(name, backend, passed)
             free(settings.device)
         passed.append(f'{candidate}: {problem}')
@@ -142,9 +144,19 @@ def choose_precision(name: str, module: nn.Module, preprocessing: Preprocessing,
 def build(name: str, module: nn.Module, preprocessing: Preprocessing, settings: Settings
           ) -> Backend:
     """Build an engine and compare its first answer; CompileError where it is another one."""
-    backend = known(name)(module, preprocessing, settings)
     if name == 'torch' and settings.precision == 'float32':
-        return backend  # the reference itself
+        return known(name)(module, preprocessing, settings)  # the reference itself
+    try:
+        return checked(known(name)(module, preprocessing, settings), module)
+    except CompileError:
+        raise
+    except Exception as error:  # networks raise what their authors like
+        raise CompileError(first_line(error) or type(error).__name__) from error
+
+
+def checked(backend: Backend, module: nn.Module) -> Backend:
+    """Return an engine whose first answer is the network's; CompileError for any other."""
+    settings, preprocessing = backend.settings, backend.preprocessor.preprocessing
     noise = np.random.default_rng(0).integers(0, 256, (*preprocessing.crop, 3), np.uint8)
     found = agreement(backend, module, [noise])
     # Written so that a difference that is not a number counts as too large.

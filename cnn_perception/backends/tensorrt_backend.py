@@ -49,7 +49,7 @@ class TensorRTBackend(CudaBackend):
                   torch.cuda.device(self.device)):
                 compiled = torch_tensorrt.compile(
                     module, ir='dynamo', inputs=[example.clone()],
-                    use_explicit_typing=True, min_block_size=1)
+                    use_explicit_typing=True, min_block_size=1, disable_tf32=True)
         except Exception as error:  # converters raise classes of many libraries
             raise CompileError(f'{type(error).__name__}: {error}') from error
         return in_float32(compiled)
