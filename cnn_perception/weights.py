@@ -13,6 +13,7 @@ from urllib.error import URLError
 from cnn_perception import architectures, checkpoints, labels, preprocess
 from cnn_perception.quick_imports import torchvision
 from cnn_perception.timm_weights import from_timm
+from cnn_perception.turns import TRACING
 import torch
 from torch import nn
 
@@ -208,7 +209,7 @@ def count_outputs(module: nn.Module, preprocessing: preprocess.Preprocessing,
     own_crop: the size that the network was made for, where another is tried.
     """
     shape = (1, preprocessing.channels, *preprocessing.crop)
-    with torch.inference_mode():
+    with TRACING.passing(), torch.inference_mode():
         try:
             logits = module(torch.zeros(shape))
         except (RuntimeError, ValueError, AssertionError) as error:

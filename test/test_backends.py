@@ -21,12 +21,12 @@ from cnn_perception.backends.compile_backend import FOLDER, keep_in, of_its_own
 from cnn_perception.backends.cuda_backend import CudaBackend
 from cnn_perception.backends.folding import folded
 from cnn_perception.backends.half import half_module, round_kernels
-from cnn_perception.backends.tapping import TRACING, Tracing
 from cnn_perception.classifier import Classifier, COMPARED, compared, softmax
 from cnn_perception.devices import resolve_precision
 from cnn_perception.explain import GradCam
 from cnn_perception.preprocess import plain
 from cnn_perception.processor import adds_bytes_in_16_bits, has_bfloat16, physical_cores
+from cnn_perception.turns import TRACING, Tracing
 import cv2
 import numpy as np
 import pytest

@@ -1,18 +1,26 @@
 """Layers, class activation maps against full autograd, and patches, on real networks."""
 
+from dataclasses import replace
+from functools import partial
+import threading
+
 from cnn_perception import architectures, photographs
 from cnn_perception.architectures.efficientnet import BatchNormReLU6
+from cnn_perception.architectures.layer_table import describe
 from cnn_perception.backends.tapping import tap
 from cnn_perception.classifier import Classifier
 from cnn_perception.explain import (
     dense_products, field_of, first_convolution, GradCam, layer_shapes, NetworkLayers,
     resolve_layers, TopPatches)
+from cnn_perception.explain import top_patches
 from cnn_perception.explain.activation_output import ActivationOutput
 from cnn_perception.explain.dense_head import DenseHead, Step
 from cnn_perception.explain.dense_products import backwards, compact
 from cnn_perception.explain.derivatives import derivative, DERIVATIVES, is_known
-from cnn_perception.preprocess import Preprocessing
+from cnn_perception.preprocess import plain, Preprocessing
 from cnn_perception.preprocessor import Preprocessor
+from cnn_perception.turns import TRACING
+from cnn_perception.weights import count_outputs
 import numpy as np
 import pytest
 import timm.layers
@@ -630,6 +638,50 @@ def test_what_excites_nothing_leaves_no_patch(patches):
         patches.update(frame, np.zeros((2, 9, 10), np.float32))
 
 
+def test_of_places_that_are_equally_high_the_one_counts_that_has_more_around(patches):
+    frame = np.zeros((40, 40, 3), np.uint8)
+    frame[18:27, 22:31] = 200
+    plateau = {(0, row, column): 6.0 for row in (4, 5, 6) for column in (5, 6, 7)}
+    corner = {(0, 0, 0): 6.0, (0, 9, 9): 6.0}
+    patches.update(frame, activation({**corner, **plateau}))
+    assert cells(patches.picture())[0][0][10, 10, 0] == 200
+    # Alone, each of them is worth less than two side by side.
+    for tone, places in ((100, [(0, 0, 0)]), (150, [(0, 3, 3), (0, 3, 4)])):
+        patches.update(np.full((40, 40, 3), tone, np.uint8),
+                       activation(dict.fromkeys(places, 6.0)))
+    assert [int(patch[-6, -6, 0]) for patch in cells(patches.picture())[0]] == [200, 150, 100]
+    # And what is full takes what is higher around, though it is no higher.
+    larger = {(0, row, column): 6.0 for row in (4, 5, 6, 7) for column in (4, 5, 6, 7)}
+    assert patches.update(np.full((40, 40, 3), 50, np.uint8), activation(larger))
+    assert [int(patch[-6, -6, 0]) for patch in cells(patches.picture())[0]] == [50, 200, 150]
+
+
+def test_what_a_wide_field_does_not_see_is_not_in_its_patch():
+    module = nn.Sequential(nn.Conv2d(3, 2, 41, 4, 20), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    row = field_of(NetworkLayers(module.eval(), (3, 40, 40)), '0')
+    assert (row.receptive_field, row.whole_input) == ((41, 41), False)
+    frame = np.full((40, 40, 3), 90, np.uint8)
+    # Output (9, 7) sees input rows 16 to 39 and columns 8 to 39.
+    frame[:16], frame[:, :8] = 255, 255
+    patches = TopPatches(row, Preprocessing((40, 40), (40, 40)), [0, 1], count=3, size=20)
+    patches.update(frame, activation({(0, 9, 7): 1.0}))
+    best = cells(patches.picture())[0][0]
+    assert set(best[..., 0].ravel().tolist()) == {56, 90}
+    assert (best[4:16, 1:19] == 90).all()
+
+
+@pytest.mark.parametrize(('count', 'shown'), [
+    (12, 'layer.with.a.long.name   field 5 x 5, shown 7 x 7   what excited a channel most'),
+    (7, 'layer.with.a.long.name   field 5 x 5, shown 7 x 7'), (4, 'layer.with.a.long.name')])
+def test_a_narrow_sheet_of_patches_keeps_the_name_longest(patches, monkeypatch, count, shown):
+    titles = []
+    monkeypatch.setattr(top_patches, 'blank',
+                        lambda size, title: titles.append(title) or np.zeros((*size, 3), np.uint8))
+    row = replace(patches._row, name='layer.with.a.long.name')
+    TopPatches(row, Preprocessing((40, 40), (40, 40)), [0], count=count).picture()
+    assert titles == [shown]
+
+
 def test_patches_do_not_keep_the_frame(patches):
     frame = np.full((40, 40, 3), 77, np.uint8)
     patches.update(frame, activation({(0, 5, 5): 1.0}))
@@ -702,3 +754,42 @@ def test_the_patches_of_a_concatenation(layer, channels):
     [prediction] = classifier.predict([frame], [layer])
     assert patches.update(frame, prediction.activations[layer])
     assert patches.picture().ndim == 3
+
+
+def with_dense(layer):
+    """Return a class activation map of a layer, before which its network is traced."""
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
+                           nn.Linear(4 * 36, 6), nn.ReLU(), nn.Linear(6, 5)).eval()
+    cam = GradCam(NetworkLayers(module, (3, 8, 8)), layer)
+    maps = {layer: np.ones((1, 4, 6, 6), np.float32)}
+    return lambda: cam._weights(maps, [1])
+
+
+RUNNING = {
+    'shapes': lambda: partial(getattr, NetworkLayers(nn.Sequential(nn.Conv2d(3, 4, 3)).eval(),
+                                                     (3, 8, 8)), 'shapes'),
+    'layer table': lambda: partial(describe, nn.Sequential(nn.Conv2d(3, 4, 3)), (3, 8, 8)),
+    'class activation map': lambda: with_dense('0'),
+    'map of a dense head': lambda: with_dense('2'),
+    'outputs': lambda: partial(count_outputs, nn.Sequential(
+        nn.Conv2d(3, 4, 8), nn.Flatten()).eval(), plain((3, 8, 8)))}
+
+
+@pytest.mark.parametrize('kind', RUNNING)
+def test_a_network_is_not_run_into_the_trace_of_another(kind):
+    work, failed = RUNNING[kind](), []
+
+    def run():
+        try:
+            work()
+        except Exception as error:
+            failed.append(error)
+
+    with TRACING.alone():
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert not failed

@@ -18,11 +18,11 @@ MODULES = sorted(path for path in PACKAGE.rglob('*.py'))
 LONGEST = 250
 # Each may import those before it, of this package, and no other.
 ORDER = (
-    'yaml_files', 'console', 'collector', 'later', 'quick_imports', 'processor', 'image_files',
-    'image_encodings', 'images', 'photographs', 'sources', 'checkpoints', 'labels', 'resample',
-    'resample_sums', 'preprocess', 'preprocessor', 'devices', 'render', 'architectures',
-    'timm_weights', 'weights', 'backends', 'classifier', 'explain', 'answer_pictures', 'ros',
-    'tools')
+    'yaml_files', 'console', 'collector', 'turns', 'later', 'quick_imports', 'processor',
+    'image_files', 'image_encodings', 'images', 'photographs', 'sources', 'checkpoints', 'labels',
+    'resample', 'resample_sums', 'preprocess', 'preprocessor', 'devices', 'render',
+    'architectures', 'timm_weights', 'weights', 'backends', 'classifier', 'explain',
+    'answer_pictures', 'ros', 'tools')
 
 
 def imported(path):

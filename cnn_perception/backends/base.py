@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 
 from cnn_perception.backends.batches import Forward
 from cnn_perception.backends.outputs import needed, Output, with_outputs
-from cnn_perception.backends.tapping import TappedNetwork, TRACING
+from cnn_perception.backends.tapping import TappedNetwork
 from cnn_perception.preprocess import Preprocessing
 from cnn_perception.preprocessor import Preprocessor
+from cnn_perception.turns import TRACING
 import numpy as np
 import torch
 from torch import nn

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from cnn_perception.backends.base import Backend
 from cnn_perception.backends.half import whole_precision
-from cnn_perception.backends.tapping import TRACING
 from cnn_perception.preprocessor import Preprocessor
 from cnn_perception.processor import one_torch_thread
+from cnn_perception.turns import TRACING
 import numpy as np
 import torch
 from torch import nn

@@ -17,8 +17,8 @@ from typing import Any
 from cnn_perception.backends.base import first_line
 from cnn_perception.backends.batches import Forward
 from cnn_perception.backends.half import whole_precision
-from cnn_perception.backends.tapping import TRACING
 from cnn_perception.collector import without_collector
+from cnn_perception.turns import TRACING
 import numpy as np
 import torch
 

@@ -15,7 +15,8 @@ from cnn_perception.backends.folding import folded
 from cnn_perception.backends.fusing import fused, multiplied
 from cnn_perception.backends.half import whole_precision
 from cnn_perception.backends.selection import LOGGER
-from cnn_perception.backends.tapping import TappedNetwork, TRACING
+from cnn_perception.backends.tapping import TappedNetwork
+from cnn_perception.turns import TRACING
 import numpy as np
 import torch
 from torch import fx, nn

@@ -20,9 +20,9 @@ from cnn_perception.backends.batches import Forward, joined, LARGEST, parts_of
 from cnn_perception.backends.openvino_convert import (
     convert, last_line, round_constants, with_normalisation)
 from cnn_perception.backends.selection import LOGGER, register
-from cnn_perception.backends.tapping import TRACING
 from cnn_perception.preprocess import Preprocessing
 from cnn_perception.processor import physical_cores
+from cnn_perception.turns import TRACING
 import numpy as np
 import torch
 from torch import nn

@@ -13,9 +13,9 @@ import warnings
 
 from cnn_perception.backends.half import round_kernels
 from cnn_perception.backends.selection import LOGGER
-from cnn_perception.backends.tapping import TRACING
 from cnn_perception.preprocess import Preprocessing
 from cnn_perception.processor import one_torch_thread
+from cnn_perception.turns import TRACING
 import numpy as np
 import torch
 from torch import nn

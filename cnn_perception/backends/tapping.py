@@ -8,77 +8,20 @@ extraction names: the path of the module (`layer1.0.conv1`) or of the operation 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-import contextlib
+from collections.abc import Mapping, Sequence
 import difflib
 from functools import partial
 import sys
-import threading
 
 from cnn_perception.architectures.efficientnet import SamePadConv2d
 from cnn_perception.quick_imports import import_quickly
+from cnn_perception.turns import TRACING
 import torch
 from torch import fx, nn
 
-__all__ = ['TappedNetwork', 'TRACING', 'tap']
+__all__ = ['TappedNetwork', 'tap']
 
 feature_extraction = import_quickly('torchvision.models.feature_extraction')
-
-
-class Tracing:
-    """
-    Lets modules run in several threads at once, and a trace of one only alone.
-
-    While torch traces a network it patches nn.Module for every thread: a forward pass elsewhere
-    would be caught in the trace.
-    """
-
-    def __init__(self) -> None:
-        """Begin with nobody inside."""
-        self._changed = threading.Condition()
-        self._tracer = 0
-        self._depth = 0
-        self._waiting = 0
-        self._passes: dict[int, int] = {}
-
-    @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Trace: wait until no other thread runs or traces a module, and keep them out."""
-        thread = threading.get_ident()
-        with self._changed:
-            self._waiting += 1
-            self._changed.wait_for(lambda: self._tracer in (0, thread)
-                                   and not self._passes.keys() - {thread})
-            self._waiting -= 1
-            self._tracer, self._depth = thread, self._depth + 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._depth -= 1
-                self._tracer = thread if self._depth else 0
-                self._changed.notify_all()
-
-    @contextlib.contextmanager
-    def passing(self) -> Iterator[None]:
-        """Run a module: wait until no other thread traces one, and let none begin to."""
-        thread = threading.get_ident()
-        with self._changed:
-            # One that waits to trace comes first, or a busy camera would keep it waiting for ever.
-            self._changed.wait_for(lambda: self._tracer == thread or thread in self._passes
-                                   or not (self._tracer or self._waiting))
-            self._passes[thread] = self._passes.get(thread, 0) + 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._passes[thread] -= 1
-                if not self._passes[thread]:
-                    del self._passes[thread]
-                    self._changed.notify_all()
-
-
-TRACING = Tracing()
 
 
 class TappedNetwork:

@@ -8,9 +8,9 @@ import threading
 from cnn_perception.backends.base import Backend, channels_last, DTYPES, Forward, Settings
 from cnn_perception.backends.half import half_module, whole_precision
 from cnn_perception.backends.selection import register
-from cnn_perception.backends.tapping import TRACING
 from cnn_perception.preprocess import Preprocessing
 from cnn_perception.processor import physical_cores
+from cnn_perception.turns import TRACING
 import torch
 from torch import nn
 

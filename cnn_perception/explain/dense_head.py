@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from cnn_perception.turns import TRACING
 import torch
 from torch import fx, nn
 
@@ -75,7 +76,7 @@ class DenseHead:
         """Compute `native` values of `taps`, where none were tapped, from the entry's (N, ...)."""
         values: dict[str, Values] = {}
         entering = entering.flatten(1)  # (N, F)
-        with torch.no_grad():
+        with TRACING.passing(), torch.no_grad():
             for step in self.steps:
                 if step.name:
                     values[step.name] = native(entering)

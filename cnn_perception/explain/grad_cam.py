@@ -19,6 +19,7 @@ from cnn_perception.architectures.errors import shape_text
 from cnn_perception.classifier import Classifier, Prediction
 from cnn_perception.processor import one_torch_thread
 from cnn_perception.resample import as_tensor
+from cnn_perception.turns import TRACING
 import numpy as np
 import torch
 from torch import nn
@@ -201,7 +202,8 @@ class GradCam:
                          for name in (self.layer, *self._head.around))
         maps.requires_grad_(True)
         # In-place operations are not allowed on a leaf, so the head gets a copy of it.
-        return maps, self._head.module(maps.clone(), *around)
+        with TRACING.passing():
+            return maps, self._head.module(maps.clone(), *around)
 
     def _constant(self, index: int) -> np.ndarray:
         """Return (1, C) for a head whose gradient is the same for every picture."""

@@ -9,6 +9,7 @@ from cnn_perception.architectures.registry import stated_input_shape
 from cnn_perception.backends.base import first_line
 from cnn_perception.backends.tapping import TappedNetwork
 from cnn_perception.classifier import Classifier
+from cnn_perception.turns import TRACING
 import numpy as np
 import torch
 from torch import fx, nn
@@ -70,7 +71,7 @@ class NetworkLayers:
         recorder = ShapeRecorder(self.graph_module, {
             node: name for node, name in self.names_of.items() if node in self.behind_input})
         try:
-            with torch.inference_mode():
+            with TRACING.passing(), torch.inference_mode():
                 recorder.run(torch.zeros((1, *self.input_shape), device=self.device))
         except Exception as error:  # what a trace has lost, somebody's network misses in its way
             raise ValueError(f'layers of {self.title} cannot be tapped, because what was traced '

@@ -2,7 +2,9 @@
 What a channel has learned to look for: the parts of pictures that excited it most so far.
 
 After Girshick et al. 2014 (arXiv:1311.2524, figure 4) and Zeiler and Fergus 2014: the place of a
-map's highest value, cut out of the picture at the layer's receptive field.
+map's highest value, cut out of the picture at the layer's receptive field. Activations that end
+at a value, as ReLU6 does at 6, have that value at many places and in many pictures: what is active
+around decides between them.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from cnn_perception.architectures.errors import shape_text
 from cnn_perception.architectures.layer_table import LayerRow
 from cnn_perception.preprocess import Preprocessing
 from cnn_perception.render import input_window, style
-from cnn_perception.render.captions import blank, LINE
+from cnn_perception.render.captions import blank, LINE, longest
 from cnn_perception.render.channels import as_maps, pick, strengths
 import cv2
 import numpy as np
@@ -28,14 +30,21 @@ BEYOND = (56, 56, 56)
 SAME = 10.0
 # Receptive fields smaller than this many input pixels are shown with their surroundings.
 SMALLEST = 7
+# Standard deviation, in places of a map, of what counts as around one.
+AROUND = 1.0
 
 
 @dataclass
 class Patch:
-    """One patch: the value at its place, and the picture (size, size, 3) uint8."""
+    """One patch: the value at its place, the mean around, the picture (size, size, 3) uint8."""
 
     value: float
+    around: float
     picture: np.ndarray
+
+    def rank(self) -> tuple[float, float]:
+        """Return what patches are ordered by."""
+        return self.value, self.around
 
 
 @dataclass
@@ -87,17 +96,13 @@ class TopPatches:
                              f'{tuple(self._row.output_shape)}')
         if not self._channels:
             self._choose(maps)
-        chosen = maps[[channel.number for channel in self._channels]].reshape(
-            len(self._channels), -1)
-        chosen = np.where(np.isfinite(chosen), chosen, 0.0)
-        places = chosen.argmax(axis=1)
         changed = False
-        for channel, values, place in zip(self._channels, chosen, places):
-            value = float(values[place])
+        for channel in self._channels:
+            values = maps[channel.number]
+            value, around, (row, column) = highest(np.where(np.isfinite(values), values, 0.0))
             full = len(channel.patches) == self._count
-            if value > 0 and not (full and value <= channel.patches[-1].value):
-                row, column = divmod(int(place), maps.shape[2])
-                patch = Patch(value, self._cut(frame, row, column))
+            if value > 0 and not (full and (value, around) <= channel.patches[-1].rank()):
+                patch = Patch(value, around, self._cut(frame, row, column))
                 changed |= insert(channel.patches, patch, self._count)
         return changed
 
@@ -106,10 +111,8 @@ class TopPatches:
         step = self._size + GAP
         left = style.text_width('0' * 5, style.SMALL) + 8
         rows = max(1, len(self._channels))
-        seen = ('all of the input' if self._row.whole_input else 'field '
-                + shape_text(self._row.receptive_field or ()))
-        title = f'{self._row.name}   {seen}   what excited a channel most'
-        sheet = blank((LINE + rows * step, left + self._count * step), title)
+        width = left + self._count * step
+        sheet = blank((LINE + rows * step, width), self._title(width))
         for index, channel in enumerate(self._channels):
             top = LINE + index * step
             number = str(channel.number)
@@ -119,6 +122,14 @@ class TopPatches:
                 column = left + place * step
                 sheet[top:top + self._size, column:column + self._size] = patch.picture
         return sheet
+
+    def _title(self, width: int) -> str:
+        """Say as much as a picture so wide has room for; the layer's name goes last."""
+        field = self._row.receptive_field or ()
+        seen = 'all of the input' if self._row.whole_input else f'field {shape_text(field)}'
+        if not self._row.whole_input and min(field) < SMALLEST:
+            seen += f', shown {shape_text(tuple(max(side, SMALLEST) for side in field))}'
+        return longest([self._row.name, seen, 'what excited a channel most'], width)
 
     def _choose(self, maps: np.ndarray) -> None:
         wanted = self._wanted
@@ -157,12 +168,26 @@ class TopPatches:
         box = []
         for start, extent, limit in zip(sides[:2], sides[2:], inputs):
             if extent >= limit:
-                # Wider than the input: padding would be all that is added to it.
-                start, extent = 0, limit
+                # Wider than the input: as much of the input as it sees, without the padding.
+                start, end = max(0, start), min(limit, start + extent)
+                extent = end - start
             elif extent < SMALLEST:
                 start, extent = start - (SMALLEST - extent) // 2, SMALLEST
             box.append((start, extent))
         return box[0][0], box[1][0], box[0][1], box[1][1]
+
+
+def highest(values: np.ndarray) -> tuple[float, float, tuple[int, int]]:
+    """
+    Find the highest value of a map (h, w) float32: (value, mean around it, (row, column)).
+
+    Of equal values the one is taken around which the map is highest; beyond the map it is 0.
+    """
+    value = values.max()
+    means = cv2.GaussianBlur(np.maximum(values, 0.0), (0, 0), AROUND,
+                             borderType=cv2.BORDER_CONSTANT)
+    row, column = np.unravel_index(np.where(values == value, means, -1.0).argmax(), values.shape)
+    return float(value), float(means[row, column]), (int(row), int(column))
 
 
 def insert(patches: list[Patch], patch: Patch, count: int) -> bool:
@@ -175,11 +200,11 @@ def insert(patches: list[Patch], patch: Patch, count: int) -> bool:
     for index, other in enumerate(patches):
         difference = cv2.absdiff(patch.picture, other.picture)
         if sum(cv2.mean(difference)[:3]) / 3 < SAME:
-            if other.value >= patch.value:
+            if other.rank() >= patch.rank():
                 return False
             del patches[index]
             break
-    place = sum(other.value >= patch.value for other in patches)
+    place = sum(other.rank() >= patch.rank() for other in patches)
     patches.insert(place, patch)
     del patches[count:]
     return True

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import colormaps, style
 
-__all__ = ['FACE', 'LINE', 'blank', 'title_of', 'width_of', 'write_range']
+__all__ = ['FACE', 'LINE', 'blank', 'longest', 'title_of', 'width_of', 'write_range']
 
 LINE = 26
 """Height in pixels."""
@@ -19,6 +19,8 @@ MARGIN = 6
 BAR = 48
 APART = 24
 SPACE = '   '
+# What is said of maps that have colours of their own, as far as there is room.
+EACH = ('colours span each map', 'each its own')
 # What most ranges take at the right: by the very one, the title would jump from frame to frame.
 RANGE = style.text_width('-0.00 to -0.00', FACE)
 
@@ -57,6 +59,15 @@ def fitted(title: str, width: int) -> str:
     return SPACE.join([cut, *rest])
 
 
+def longest(parts: Sequence[str], width: int) -> str:
+    """Compose a title of the first parts, as many as a picture so wide has room for."""
+    kept = [*parts]
+    while len(kept) > 1 and (
+            style.text_width(SPACE.join(kept), FACE) > width - 2 * MARGIN - APART - RANGE):
+        kept.pop()
+    return SPACE.join(kept)
+
+
 def title_of(caption: str, shape: tuple[int, ...], shown: int, how: str | Sequence[int]) -> str:
     """Compose the left of the line: name, shape, which of the channels; '' without a name."""
     if not caption:
@@ -81,9 +92,9 @@ def write_range(picture: np.ndarray, title: str, shown: tuple[float, float], col
     before, behind = style.text_width(low, FACE), style.text_width(high, FACE)
     if each or before + behind + BAR + 2 * MARGIN > room:
         text = f'{low} to {high}'
-        explained = f'{text}, colours span each map'
-        if each and style.text_width(explained, FACE) <= room:
-            text = explained
+        if each:
+            text = next((longer for note in EACH if style.text_width(
+                longer := f'{text}, {note}', FACE) <= room), text)
         width = style.text_width(text, FACE)
         if width <= room + APART - MARGIN:
             style.write(picture, text, (picture.shape[1] - MARGIN - width, BASELINE), FACE,

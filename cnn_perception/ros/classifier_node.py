@@ -179,6 +179,11 @@ class ClassifierNode(LifecycleNode):
         self._clean_up()
         return all(running.ended() for running in self._left_behind)
 
+    def destroy_node(self) -> None:
+        """Stop first: in a process of other nodes, its threads would go on without it."""
+        self.stop()
+        super().destroy_node()
+
     def _autostart(self) -> None:
         self.destroy_timer(self._autostart_timer)
         try:

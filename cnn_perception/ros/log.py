@@ -9,11 +9,11 @@ import time
 
 from rclpy.node import Node
 
-__all__ = ['forward_log', 'Throttled']
+__all__ = ['forward_log', 'MOST', 'Throttled']
 
-# Seconds between two warnings of one kind, and how many kinds are remembered.
+# Seconds between two warnings of one kind, and how many kinds there may be in that time.
 PERIOD = 5.0
-MOST = 100
+MOST = 50
 
 
 class Throttled:
@@ -36,7 +36,11 @@ class Throttled:
         if now - self._said.get(kind, -math.inf) < PERIOD:
             return
         if len(self._said) >= MOST:
-            self._said.clear()
+            # The one that is silent for the longest time; where all have just spoken, no more do.
+            oldest = min(self._said, key=lambda name: self._said[name])
+            if now - self._said[oldest] < PERIOD:
+                return
+            del self._said[oldest]
         self._said[kind] = now
         self._warn(text)
 

@@ -127,4 +127,5 @@ class Pipeline:
 
 def kind_of(camera: Camera, error: Exception) -> str:
     """Name a camera's trouble, whatever its numbers are, apart from its other trouble."""
-    return f'{camera.topic}: ' + re.sub(r'\d+', '', str(error))
+    # Pairs of hexadecimal digits are bytes.
+    return f'{camera.topic}: ' + re.sub(r'\b[0-9a-f]{2}\b|\d+', '', str(error))

@@ -34,7 +34,7 @@ class Reporter:
         self._node = node
         self._loaded, self._running, self._state = loaded, running, state
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._began = time.monotonic()
+        self._stood_since: float | None = None
         self._told_of_clock = False
         self._timer = node.create_timer(
             period, self.report, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -63,6 +63,7 @@ class Reporter:
         found = self._node.get_publishers_info_by_topic(camera.topic)
         publishers = [one for one in found if one.topic_type == camera.type_name]
         wrong_type = next((one.topic_type for one in found if one not in publishers), '')
+        camera.statistics.alone = len(publishers) < 2
         incompatible = camera.reliable and all(
             publisher.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
             for publisher in publishers)
@@ -92,9 +93,15 @@ class Reporter:
         """Tell whether there is no time yet, which is told once where it does not come."""
         clock = self._node.get_clock()
         stands = clock.ros_time_is_active and clock.now().nanoseconds == 0
-        if stands and not self._told_of_clock and time.monotonic() > self._began + PATIENCE:
+        if not stands:
+            self._stood_since = None
+            return False
+        # From when it was first seen: while the network is loaded no time is heard.
+        now = time.monotonic()
+        self._stood_since = self._stood_since or now
+        if not self._told_of_clock and now > self._stood_since + PATIENCE:
             self._told_of_clock = True
             self._node.get_logger().warning(
                 'use_sim_time is true, but no time comes on /clock: start the simulation, or '
                 'rosbag2 with --clock; until then latencies mean nothing')
-        return stands
+        return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 import faulthandler
 import os
+import re
 import signal
 import sys
 import threading
@@ -16,6 +17,7 @@ import rclpy
 from rclpy.exceptions import (
     InvalidParameterTypeException, ParameterException, ParameterUninitializedException)
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 
 __all__ = ['cause', 'run']
@@ -37,6 +39,7 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
     nothing else: one that has not ended within a minute of being told to is ended by force, and
     so, at once, is one whose `stop` returns False, as a thread of its own is left behind.
     """
+    give_outputs()
     faulthandler.enable()
     keep_image_blocks()
     sys.setswitchinterval(SWITCH)
@@ -46,7 +49,7 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
         rclpy.init(args=list(arguments) if arguments is not None else None)
     except KeyboardInterrupt:
         return 1
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeError) as error:
         # A file that is not there, or no YAML; a rule or an argument that is none; no log.
         print(f'not started: {cause(error)}', file=sys.stderr)
         return 1
@@ -88,10 +91,22 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
     return 0
 
 
+def give_outputs() -> None:
+    """Let what is written go nowhere where the process was started without outputs."""
+    for name in ('stdout', 'stderr'):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, 'w'))  # noqa: SIM115
+
+
 def cause(error: Exception) -> str:
     """Say why `rclpy.init` failed, and what to do where nobody would think of it."""
     text = str(error).partition(', at ')[0]
-    if 'log directory' in text:
+    if isinstance(error, UnicodeError):
+        text += ('; the locale of this process has no such letters: set LANG=C.UTF-8, or '
+                 'PYTHONUTF8=1')
+    elif isinstance(error, rclpy_implementation.UnknownROSArgsError):
+        text = f'unknown arguments behind --ros-args: {text}'
+    elif re.search(r'log(ging)? directory', text):
         text += '; set ROS_LOG_DIR to a folder that can be written'
     return text
 

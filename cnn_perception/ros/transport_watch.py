@@ -108,10 +108,16 @@ class TransportWatch:
             return np.array(list(self._arrivals), ARRIVAL)
 
     def period(self) -> float:
-        """Return the median time between two images sent, in ns; 0 before it is known."""
+        """
+        Return the median time between two images sent, in ns; 0 before there were two.
+
+        As long as it is known from a few only, the longest time counts.
+        """
         seen = self._seen()
-        if len(seen) < KNOWN:
+        if len(seen) < 2:
             return 0.0
+        if len(seen) < KNOWN:
+            return float(np.diff(seen['arrival']).max())
         return float(np.median(np.diff(seen['arrival']) / (1 + seen['missing'][1:])))
 
     def resume(self) -> None:

@@ -1,8 +1,12 @@
 """What a person reads on /diagnostics of a node and its cameras."""
 
+from types import SimpleNamespace
+
 from cnn_perception.classifier import Classifier
 from cnn_perception.ros.diagnostics import camera_status, CameraStatistics, node_status
+from cnn_perception.ros.reporting import Reporter
 from diagnostic_msgs.msg import DiagnosticStatus
+import rclpy
 
 
 def test_rates_are_those_since_the_last_report_and_latencies_milliseconds(monkeypatch):
@@ -64,3 +68,35 @@ def test_random_weights_and_failures_are_told():
     status = node_status('node', 'configure failed: no file', None, 'unconfigured')
     assert (status.level, status.message) == (
         DiagnosticStatus.ERROR, 'configure failed: no file')
+
+
+def test_a_clock_that_stands_is_told_once_and_not_for_what_was_not_heard(monkeypatch):
+    now, time = [100.0], [0]
+    monkeypatch.setattr('time.monotonic', lambda: now[0])
+    context = rclpy.Context()
+    rclpy.init(args=[], context=context)
+    node = rclpy.create_node('reports', context=context)
+    said = []
+    clock = SimpleNamespace(ros_time_is_active=True,
+                            now=lambda: SimpleNamespace(nanoseconds=time[0]))
+    reporter = Reporter(node, lambda: None, lambda: None, lambda: ('', ''), 1.0)
+    monkeypatch.setattr(node, 'get_clock', lambda: clock)
+    monkeypatch.setattr(node, 'get_logger', lambda: SimpleNamespace(warning=said.append))
+
+    def stands(seconds):
+        now[0] += seconds
+        return reporter._clock_stands()
+
+    # Loading the network took a while, in which nobody listened.
+    assert stands(60.0) and stands(4.0)
+    time[0] = 10 ** 9
+    assert not stands(3.0)
+    # A simulation that begins anew.
+    time[0] = 0
+    assert stands(1.0) and stands(4.0)
+    assert not said
+    assert stands(2.0) and stands(60.0)
+    [text] = said
+    assert text.startswith('use_sim_time is true, but no time comes on /clock')
+    node.destroy_node()
+    context.shutdown()

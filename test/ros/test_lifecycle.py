@@ -191,6 +191,35 @@ def test_autostart_gives_way_to_whoever_configures_first():
     assert 'autostart leaves it to whoever has begun before' in result.stderr
 
 
+DESTROYED = """
+import threading
+
+import rclpy
+from cnn_perception.ros.classifier_node import ClassifierNode
+from rclpy.parameter import Parameter
+
+rclpy.init(args=[])
+node = ClassifierNode(parameter_overrides=[Parameter('architecture', value='linear'),
+                                           Parameter('weights', value='none')])
+while node.condition() != 'active':
+    rclpy.spin_once(node)
+own = lambda: sorted({thread.name for thread in threading.enumerate()} & {
+    'classifying', 'drawing', 'preparing'})
+print(own())
+node.destroy_node()
+print(own(), node.condition())
+rclpy.shutdown()
+"""
+
+
+def test_a_node_that_is_destroyed_leaves_no_thread_to_the_process_of_others():
+    result = subprocess.run([sys.executable, '-c', DESTROYED], capture_output=True, text=True,
+                            timeout=120, env={**os.environ, 'PYTHONPATH': os.pathsep.join(
+                                [str(ROOT), os.environ.get('PYTHONPATH', '')])})
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "['classifying', 'drawing', 'preparing']\n[] unconfigured\n"
+
+
 def test_a_failed_configure_leaves_no_publisher(start, namespace, observer):
     # Its images have a name, its answers have one that is too long: the first camera's are there.
     long = 'a' * (247 - len(f'{namespace}//image'))

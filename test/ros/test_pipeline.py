@@ -21,6 +21,7 @@ import pytest
 import rclpy
 from rclpy.publisher import Publisher
 from rclpy.serialization import serialize_message
+from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
 
@@ -230,3 +231,14 @@ def test_trouble_is_kept_for_the_diagnostics_and_logged_once_whatever_its_number
         pipeline.process([letter(1, 0)])
     assert statistics.snapshot()['last problem'].startswith('out of memory at 1')
     assert len(logged) == 2
+
+
+def test_bytes_that_are_no_picture_are_one_kind_of_trouble(parts, node):
+    _, cameras, pipeline, logged = parts
+    cameras['front'] = Camera(node, 'front', 'front/image', True)
+    generator = np.random.default_rng(0)
+    for count in range(30):
+        message = CompressedImage(format='h264', data=generator.bytes(200))
+        pipeline.process([Letter('front', serialize_message(message), 0)])
+        assert cameras['front'].statistics.counts['rejected'] == count + 1
+    assert len(logged) == 1

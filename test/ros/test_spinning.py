@@ -7,8 +7,9 @@ import subprocess
 import sys
 import time
 
-from cnn_perception.ros.spinning import interrupt
+from cnn_perception.ros.spinning import cause, interrupt
 import pytest
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from ros_harness import ROOT
 
 NODE = """
@@ -158,6 +159,32 @@ def test_a_home_that_cannot_be_written_is_told(start, namespace, tmp_path):
     [line] = process.log.splitlines()
     assert line.startswith('not started: failed to initialize logging')
     assert line.endswith('; set ROS_LOG_DIR to a folder that can be written')
+
+
+@pytest.mark.parametrize('closed', ['>&-', '2>&-', '<&- >&- 2>&-'])
+def test_a_process_without_outputs_runs_and_ends(tmp_path, closed):
+    done = tmp_path / 'done'
+    script = tmp_path / 'stuck.py'
+    script.write_text(NODE.format(
+        patience=60, in_timer='spinning.rclpy.try_shutdown()', in_stop='pass',
+        at_exit=f'open({str(done)!r}, "w").write(str(status))'))
+    path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+    result = subprocess.run(['sh', '-c', f'exec "$@" {closed}', 'sh', sys.executable, str(script)],
+                            env={**os.environ, 'PYTHONPATH': path}, capture_output=True, text=True,
+                            timeout=60)
+    assert 'Traceback' not in result.stderr
+    assert (result.returncode, done.read_text()) == (0, '0')
+
+
+@pytest.mark.parametrize(('error', 'remedy'), [
+    (RuntimeError('failed to initialize logging: Failed to get logging directory, at ./x.c:1'),
+     'Failed to get logging directory; set ROS_LOG_DIR to a folder that can be written'),
+    (UnicodeEncodeError('utf-8', 'l\udcc3', 1, 2, 'surrogates not allowed'),
+     'set LANG=C.UTF-8, or PYTHONUTF8=1'),
+    (rclpy_implementation.UnknownROSArgsError("['--foo']"),
+     "unknown arguments behind --ros-args: ['--foo']")], ids=['log', 'locale', 'arguments'])
+def test_why_a_node_does_not_start_comes_with_what_helps(error, remedy):
+    assert cause(error).endswith(remedy)
 
 
 @pytest.mark.skipif(not hasattr(signal, 'SIGALRM'), reason='no SIGALRM on this system')

@@ -266,6 +266,13 @@ def test_the_status_of_a_slow_camera_follows_its_pace(monkeypatch):
     assert camera_status('c', statistics, 1, period=5.0).message == 'receiving'
 
 
+@pytest.mark.parametrize(('stamps', 'period'), [
+    ([0], 0), ([0, 4000], 4000), ([0, 5000, 9000], 5000),
+    ([0, 9000, *range(9500, 13500, 500)], 500)])
+def test_of_a_few_images_the_longest_time_between_them_is_their_pace(stamps, period):
+    assert watch(np.array(stamps) * MS, 0).period() == period * MS
+
+
 def test_another_type_on_the_topic_is_named(start, namespace, observer):
     process = start('classifier', namespace, architecture='linear', weights='none')
     observer.wait_for_state('active')
