@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 import os
 from pathlib import Path
 import shutil
 
-__all__ = ['fast_dds_profile', 'image_environment', 'little_memory', 'profile_path']
+__all__ = ['fast_dds_profile', 'image_environment', 'little_memory', 'other_users', 'profile_path']
 
 # Fast DDS 2 (Humble, Jazzy) and 3 (Kilted and later) look for their profiles under these names.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
@@ -33,6 +34,24 @@ def little_memory(environment: Mapping[str, str]) -> str:
         return ''
     return (f'there is little room in {SHARED_MEMORY}: of images larger than 2560 x 1440 Fast DDS '
             'loses some (a container has more room with docker run --shm-size=1g)')
+
+
+def other_users() -> str:
+    """
+    Name the users other than this process's whose Fast DDS has shared memory here, '' for none.
+
+    What one user's process writes there no other user's can open to read and release it.
+    """
+    owners = set()
+    for file in Path(SHARED_MEMORY).glob('fast*'):
+        with suppress(OSError):  # gone meanwhile
+            if (number := file.stat().st_uid) == os.getuid():
+                continue
+            try:
+                owners.add(file.owner())
+            except KeyError:  # a number without a name, as in a container
+                owners.add(f'user {number}')
+    return ' or '.join(sorted(owners))
 
 
 def profile_path(name: str = LARGE) -> Path:

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import NamedTuple
 
-from cnn_perception.ros.transport import fast_dds_profile
+from cnn_perception.ros.transport import fast_dds_profile, other_users
 import numpy as np
 
 __all__ = ['TransportWatch']
@@ -81,6 +81,7 @@ class TransportWatch:
 
     def __init__(self, middleware: str = FAST_DDS) -> None:
         """Begin to wait for images."""
+        self._middleware = middleware
         self._remedy = REMEDIES.get(middleware, REMEDIES[FAST_DDS]).format(
             profile=fast_dds_profile())
         self._lock = threading.Lock()
@@ -201,8 +202,11 @@ class TransportWatch:
                               'and qos.reliability is reliable: set qos.reliability to '
                               'best_effort')
         if time.monotonic() - self._matched_since > LONGER:
+            users = other_users() if self._middleware == FAST_DDS else ''
+            same = ('Fast DDS hands images over within one user alone: where the camera runs as '
+                    f'{users}, start both as one user; else ') if users else ''
             return self._once('silent', f'{publishers} publisher(s) of this topic, but no image '
-                              f'has arrived; {self._remedy}')
+                              f'has arrived; {same}{self._remedy}')
         return ''
 
     def _once(self, kind: str, text: str) -> str:

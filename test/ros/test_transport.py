@@ -1,6 +1,7 @@
 """What the node notices of its transport, and how it sets up its memory."""
 
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from cnn_perception.ros import transport
 from cnn_perception.ros.diagnostics import camera_status, CameraStatistics
 from cnn_perception.ros.memory import keep_image_blocks
 from cnn_perception.ros.transport import (
-    fast_dds_profile, image_environment, little_memory, profile_path)
+    fast_dds_profile, image_environment, little_memory, other_users, profile_path)
 from cnn_perception.ros.transport_watch import TransportWatch
 from diagnostic_msgs.msg import DiagnosticArray
 import numpy as np
@@ -143,6 +144,27 @@ def test_silence_of_a_publisher_that_is_there(monkeypatch):
     monkeypatch.setattr('time.monotonic', lambda: now + 10.5)
     assert re.match(r'1 publisher\(s\) of this topic, but no image', seen.complaint(1))
     assert 'qos.reliability' in TransportWatch().complaint(1, incompatible=True)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason='only root can give files to others')
+def test_memory_of_another_user_is_told_of(monkeypatch, tmp_path):
+    monkeypatch.setattr(transport, 'SHARED_MEMORY', str(tmp_path))
+    for name in ('fastrtps_port7411', 'other'):
+        (tmp_path / name).touch()
+    os.chown(tmp_path / 'other', 65534, 65534)
+    assert other_users() == ''
+    seen, of_another = TransportWatch(), TransportWatch('rmw_cyclonedds_cpp')
+    for watching in (seen, of_another):
+        watching.complaint(1)
+    os.chown(tmp_path / 'fastrtps_port7411', 65534, 65534)
+    (tmp_path / 'fastrtps_1234').touch()
+    os.chown(tmp_path / 'fastrtps_1234', 54321, 54321)
+    assert other_users() == f'{pwd.getpwuid(65534).pw_name} or user 54321'
+    now = time.monotonic()
+    monkeypatch.setattr('time.monotonic', lambda: now + 10.5)
+    assert f'where the camera runs as {other_users()}, start both as one user; else start the ' \
+        'camera with a larger shared-memory segment' in seen.complaint(1)
+    assert 'as one user' not in of_another.complaint(1)
 
 
 def test_a_few_losses_and_short_delays_are_none():
