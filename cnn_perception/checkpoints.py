@@ -209,6 +209,7 @@ def load_into(module: nn.Module, state: Mapping[str, torch.Tensor], origin: str)
             ('shapes different', shapes)) if names]
         raise ValueError(f'weights: {origin} does not fit this architecture: {"; ".join(parts)}; '
                          + (nested_head(missing, unexpected)
+                            or (other_names(own, state, origin) if missing else '')
                             or 'was it trained with another network?'))
     # With the versions of the module's own layers: some tell their former layouts by them.
     fitting: Any = type(own)((name, value) for name, value in state.items()
@@ -233,3 +234,17 @@ def nested_head(missing: list[str], unexpected: list[str]) -> str:
             return (f"the file has '{inside[0]}' for '{name}': if only a dropout stands beside it "
                     'there, save it again under that name')
     return ''
+
+
+def other_names(own: Mapping[str, torch.Tensor], state: Mapping[str, torch.Tensor],
+                origin: str) -> str:
+    """Say how to rename tensors that agree but for names and the number of classes; else ''."""
+    shapes, others = ([tensor.shape for tensor in one.values()] for one in (own, state))
+    if shapes[:-2] != others[:-2] or [shape[1:] for shape in shapes[-2:]] != [
+            shape[1:] for shape in others[-2:]]:
+        return ''
+    return ('the shapes agree in order and only the names differ: save it again under those of '
+            "this network, in Python, with the network's own name for NETWORK: import torch; from "
+            'cnn_perception import architectures, checkpoints; '
+            "torch.save(dict(zip(architectures.create('NETWORK').state_dict(), "
+            f"checkpoints.read_checkpoint({origin}).values())), 'renamed.pth')")

@@ -10,7 +10,8 @@ from types import MappingProxyType
 
 from cnn_perception.backends import Backend, choose, choose_precision, runs_on, Settings
 from cnn_perception.backends.base import first_line
-from cnn_perception.devices import resolve_device, resolve_precision
+from cnn_perception.backends.selection import free
+from cnn_perception.devices import ran_out, resolve_device, resolve_precision
 from cnn_perception.photographs import photograph
 from cnn_perception.processor import one_torch_thread
 from cnn_perception.weights import load_network, Network
@@ -99,18 +100,24 @@ class Classifier:
         full = ''
         try:
             self.backend, self.backend_reason = built(backend, self.network, settings, precision)
-        except torch.cuda.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if self.device == cpu or not ran_out(error):
+                raise
             full = f'the network does not fit on {self.device}: {first_line(error)}'
             numbers = resolve_precision(precision, cpu)
             if device != 'auto' or not runs_on(cpu, backend, numbers):
                 raise ValueError(f'{full}; look with nvidia-smi what else uses it, or use device '
                                  "'cpu'") from error
         if full:  # and nothing refers any more to what the GPU holds of it
-            self.device, self.device_reason = cpu, f'cpu, because {full}'
             self.network.module.to(cpu)
-            torch.cuda.empty_cache()
+            free(self.device)
+            self.device, self.device_reason = cpu, f'cpu, because {full}'
             settings = replace(settings, device=cpu, precision=numbers)
-            self.backend, self.backend_reason = built(backend, self.network, settings, precision)
+            try:
+                self.backend, self.backend_reason = built(
+                    backend, self.network, settings, precision)
+            except ValueError as error:
+                raise ValueError(f'{full}; on the cpu, {error}') from error
 
     @property
     def backend_name(self) -> str:

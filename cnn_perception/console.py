@@ -1,4 +1,4 @@
-"""What programs on a terminal do alike: long answers, and Ctrl-C."""
+"""What programs do alike on a terminal, or without one: long answers, Ctrl-C, outputs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-__all__ = ['end_at_interrupts', 'raise_interrupts', 'write']
+__all__ = ['end_at_interrupts', 'give_outputs', 'raise_interrupts', 'write']
 
 
 def write(text: str) -> None:
@@ -17,6 +17,26 @@ def write(text: str) -> None:
     except BrokenPipeError:
         # Without this Python complains while it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def give_outputs() -> None:
+    """
+    Let what is written go nowhere where a process was started without standard streams.
+
+    Otherwise the next file or socket that is opened takes their place, and what libraries print.
+    """
+    for number, name in enumerate(('stdin', 'stdout', 'stderr')):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, 'w' if number else 'r', closefd=False,
+                                         errors='backslashreplace'))
 
 
 def end_at_interrupts() -> None:

@@ -8,15 +8,16 @@ import re
 from cnn_perception.processor import has_bfloat16
 import torch
 
-__all__ = ['has_gpu', 'resolve_device', 'resolve_precision']
+__all__ = ['has_gpu', 'ran_out', 'resolve_device', 'resolve_precision']
 
+FULL = re.compile('out of memory|ALLOC_FAILED|NOT_INITIALIZED')
 # The first GPUs with matrix units for float16 (Volta).
 MATRIX_UNITS = (7, 0)
 FIRST = torch.device('cuda', 0)
-# What NVIDIA's drivers make for a GPU: for a card, which in a container may be any, for a Jetson's
-# own, and for those of Windows in its Linux.
+# What NVIDIA's drivers make for a GPU: of a card, which in a container may be any, and of a
+# Jetson's own.
 DEVICES = Path('/dev')
-GPU_FILES = ('nvidia[0-9]*', 'nvhost-gpu', 'dxg')
+GPU_FILES = ('nvidia[0-9]*', 'nvhost-gpu')
 
 
 def resolve_device(name: str) -> tuple[torch.device, str]:
@@ -73,6 +74,12 @@ def resolve_precision(name: str, device: torch.device) -> str:
 def has_gpu() -> bool:
     """Tell whether an NVIDIA driver offers a GPU, which torch may be unable to use."""
     return any(any(DEVICES.glob(pattern)) for pattern in GPU_FILES)
+
+
+def ran_out(error: BaseException) -> bool:
+    """Tell whether a GPU's memory did not suffice, as torch and its libraries report it."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and bool(FULL.search(str(error))))
 
 
 def trouble(device: torch.device) -> str:

@@ -30,9 +30,11 @@ def from_timm(architecture: str, weights: str) -> tuple[nn.Module, str, None]:
                          "'none'; name the variant in the architecture (timm/NAME.TAG)")
     name = architecture.removeprefix('timm/')
     try:
+        # A custom_load is for files of another kind, at the network's own address.
         file = downloaded(name)
+        overlay = {'file': file, 'custom_load': False} if file else None
         module = import_quickly('timm').create_model(
-            name, pretrained=True, pretrained_cfg_overlay={'file': file} if file else None)
+            name, pretrained=True, pretrained_cfg_overlay=overlay)
     except Exception as error:  # the hub's client raises many unrelated classes
         raise ValueError(
             f"pretrained weights of '{architecture}' could not be had: "
@@ -45,8 +47,7 @@ def downloaded(name: str) -> str | None:
     """Return the path of a network's weights in the hub's cache, or None where they are not."""
     config = import_quickly('timm').get_pretrained_cfg(name)
     file = getattr(config, 'hf_hub_filename', None) or WEIGHTS_FILE
-    # A custom_load reads files of another kind.
-    if (not getattr(config, 'hf_hub_id', None) or getattr(config, 'custom_load', False)
+    if (not getattr(config, 'hf_hub_id', None) or getattr(config, 'custom_load', False) == 'hf'
             or not file.endswith('.safetensors')):
         return None
     from huggingface_hub import try_to_load_from_cache  # comes with timm
@@ -57,7 +58,10 @@ def downloaded(name: str) -> str | None:
 
 def address(name: str) -> str:
     """Say where timm has the weights of a network from."""
-    config = import_quickly('timm').get_pretrained_cfg(name)
+    try:
+        config = import_quickly('timm').get_pretrained_cfg(name)
+    except RuntimeError:  # it knows no such weights
+        return f"timm's {name}"
     if hub := getattr(config, 'hf_hub_id', None):
         return f'https://huggingface.co/{hub}'
     return getattr(config, 'url', None) or f"timm's {name}"

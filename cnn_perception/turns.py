@@ -31,9 +31,12 @@ class Tracing:
         thread = threading.get_ident()
         with self._changed:
             self._waiting += 1
-            self._changed.wait_for(lambda: self._tracer in (0, thread)
-                                   and not self._passes.keys() - {thread})
-            self._waiting -= 1
+            try:
+                self._changed.wait_for(lambda: self._tracer in (0, thread)
+                                       and not self._passes.keys() - {thread})
+            finally:  # an interrupt must not leave others waiting for this one
+                self._waiting -= 1
+                self._changed.notify_all()
             self._tracer, self._depth = thread, self._depth + 1
         try:
             yield

@@ -255,6 +255,22 @@ def test_half_precision_that_overflows_is_left_for_float32(monkeypatch):
     assert np.isfinite(logits).all()
 
 
+def test_who_was_interrupted_while_waiting_to_trace_holds_up_nobody():
+    tracing = Tracing()
+
+    def interrupted(predicate):
+        raise KeyboardInterrupt
+
+    tracing._changed.wait_for, wait_for = interrupted, tracing._changed.wait_for
+    with pytest.raises(KeyboardInterrupt), tracing.alone():
+        pass
+    tracing._changed.wait_for = wait_for
+    thread = threading.Thread(target=lambda: tracing.passing().__enter__(), daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+
+
 class MakesFloats(nn.Module):
     """Makes a tensor in float32, whatever it is given."""
 

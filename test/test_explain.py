@@ -670,6 +670,17 @@ def test_what_a_wide_field_does_not_see_is_not_in_its_patch():
     assert (best[4:16, 1:19] == 90).all()
 
 
+@pytest.mark.parametrize('padding', [41, 45])
+def test_a_field_that_lies_in_the_padding_alone_gives_a_patch(padding):
+    module = nn.Sequential(nn.Conv2d(3, 2, 41, 1, padding), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    row = field_of(NetworkLayers(module.eval(), (3, 40, 40)), '0')
+    patches = TopPatches(row, Preprocessing((40, 40), (40, 40)), [0], count=1, size=20)
+    maps = np.zeros(row.output_shape, np.float32)
+    maps[0, 0, 0] = 1.0
+    assert patches.update(np.full((40, 40, 3), 90, np.uint8), maps)
+    assert patches.picture().shape[2] == 3
+
+
 @pytest.mark.parametrize(('count', 'shown'), [
     (12, 'layer.with.a.long.name   field 5 x 5, shown 7 x 7   what excited a channel most'),
     (7, 'layer.with.a.long.name   field 5 x 5, shown 7 x 7'), (4, 'layer.with.a.long.name')])

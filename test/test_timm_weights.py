@@ -15,6 +15,8 @@ import timm
 import torch
 
 NAME = 'test_resnet'
+# At its own address timm has it as a file that the network itself reads.
+READS_ITS_OWN = 'vit_tiny_patch16_224.augreg_in21k_ft_in1k'
 LOADING = """
 import json, sys
 import torch
@@ -50,29 +52,31 @@ def hub():
 
 def load(name, home, port):
     """Load in a process of its own: the hub's client reads its environment once."""
-    environment = {**os.environ, 'HF_HOME': str(home),
+    environment = {**os.environ, 'HF_HOME': str(home), 'HF_HUB_CACHE': str(home / 'hub'),
                    'HF_ENDPOINT': f'http://127.0.0.1:{port}', 'no_proxy': '127.0.0.1',
                    'PYTHONPATH': str(Path(__file__).resolve().parents[1])}
-    environment.pop('HF_HUB_OFFLINE', None)
+    for variable in ('HF_HUB_OFFLINE', 'HUGGINGFACE_HUB_CACHE'):
+        environment.pop(variable, None)
     return subprocess.run([sys.executable, '-c', LOADING, name], env=environment, text=True,
-                          capture_output=True)
+                          capture_output=True, timeout=240)
 
 
-def test_what_was_downloaded_is_taken_without_asking_the_hub(tmp_path, hub):
+@pytest.mark.parametrize('name', [NAME, READS_ITS_OWN])
+def test_what_was_downloaded_is_taken_without_asking_the_hub(tmp_path, hub, name):
     port, asked = hub
-    config = timm.get_pretrained_cfg(NAME)
+    config = timm.get_pretrained_cfg(name)
     repository = tmp_path / 'hub' / f'models--{config.hf_hub_id.replace("/", "--")}'
     (repository / 'refs').mkdir(parents=True)
     (repository / 'refs' / 'main').write_text('a' * 40)
     snapshot = repository / 'snapshots' / ('a' * 40)
     snapshot.mkdir(parents=True)
-    state = {name: torch.full_like(value, 0.5) for name, value in
-             timm.create_model(NAME).state_dict().items()}
+    state = {key: torch.full_like(value, 0.5) for key, value in
+             timm.create_model(name).state_dict().items()}
     safetensors.torch.save_file(state, snapshot / 'model.safetensors')
-    done = load(NAME, tmp_path, port)
+    done = load(name, tmp_path, port)
     assert done.returncode == 0, done.stderr
     weights, trained, total = json.loads(done.stdout.splitlines()[-1])
-    assert (weights, trained) == (f'timm {NAME}, pretrained', True)
+    assert (weights, trained) == (f'timm {name}, pretrained', True)
     assert total == pytest.approx(float(sum(v.double().sum() for v in state.values())))
     assert not asked
 
@@ -94,7 +98,7 @@ def test_files_that_timm_reads_in_its_own_way_are_left_to_it(monkeypatch):
                         lambda *what, **more: asked.append(what) or 'a path')
     assert downloaded(NAME) == 'a path'
     assert asked == [(config.hf_hub_id, 'model.safetensors')]
-    for changes in ({'custom_load': True}, {'hf_hub_id': None}, {'hf_hub_filename': 'model.npz'}):
+    for changes in ({'custom_load': 'hf'}, {'hf_hub_id': None}, {'hf_hub_filename': 'model.npz'}):
         monkeypatch.setattr(timm, 'get_pretrained_cfg', lambda name, changes=changes:
                             type(config)(**{**config.to_dict(remove_null=False), **changes}))
         assert downloaded(NAME) is None

@@ -458,8 +458,8 @@ def test_auto_takes_the_cpu_for_what_no_gpu_does(idle_gpu, monkeypatch, options)
     assert classifier.backend_name == 'openvino'
 
 
-@pytest.fixture
-def small_gpu(idle_gpu, monkeypatch):
+@pytest.fixture(params=[torch.cuda.OutOfMemoryError, RuntimeError])
+def small_gpu(request, idle_gpu, monkeypatch):
     """Have a GPU that computes, but holds no network."""
     monkeypatch.setattr(devices, 'trouble', lambda device: '')
     monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda device: (8, 7))
@@ -468,7 +468,7 @@ def small_gpu(idle_gpu, monkeypatch):
     def full(name, module, preprocessing, settings):
         tried.append(settings.device.type)
         if settings.device.type == 'cuda':
-            raise torch.cuda.OutOfMemoryError('CUDA out of memory. Tried to allocate\nadvice')
+            raise request.param('CUDA out of memory. Tried to allocate\nadvice')
         return choose(name, module, preprocessing, settings)
     monkeypatch.setattr(classifier, 'choose', full)
     return tried
@@ -496,3 +496,35 @@ def test_a_gpu_that_cannot_hold_the_network_is_refused_where_it_was_asked_for(sm
 @pytest.mark.gpu
 def test_auto_takes_the_gpu():
     assert resolve_device('auto')[0] == torch.device('cuda', 0)
+
+
+def own_lenet(classes=10, wider=0):
+    """LeNet-5 as a student writes it, without names."""
+    return nn.Sequential(
+        nn.Conv2d(1, 6 + wider, 5), nn.Tanh(), nn.MaxPool2d(2), nn.Conv2d(6 + wider, 16, 5),
+        nn.Tanh(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(400, 120), nn.Tanh(),
+        nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, classes))
+
+
+@pytest.mark.parametrize('classes', [10, 3])
+@pytest.mark.parametrize('wrap', [lambda state: state, lambda state: {'state_dict': state}])
+def test_what_to_do_about_tensors_of_other_names(tmp_path, monkeypatch, classes, wrap):
+    state = own_lenet(classes).state_dict()
+    torch.save(wrap(state), tmp_path / 'net.pth')
+    with pytest.raises(ValueError, match=r'10 tensors missing \(first: conv1.weight\); .*only the '
+                                         'names differ: save it again') as raised:
+        load_network('lenet5', str(tmp_path / 'net.pth'))
+    advice = str(raised.value)[str(raised.value).index('import torch; '):]
+    monkeypatch.chdir(tmp_path)
+    exec(advice.replace('NETWORK', 'lenet5'), {})
+    network = load_network('lenet5', 'renamed.pth')
+    image = torch.rand(1, 1, 32, 32)
+    own = own_lenet(classes)
+    own.load_state_dict(state)
+    torch.testing.assert_close(network.module(image), own(image))
+
+
+def test_tensors_of_other_shapes_are_not_renamed(tmp_path):
+    torch.save(own_lenet(wider=2).state_dict(), tmp_path / 'net.pth')
+    with pytest.raises(ValueError, match='was it trained with another network'):
+        load_network('lenet5', str(tmp_path / 'net.pth'))

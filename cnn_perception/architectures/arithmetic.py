@@ -82,6 +82,10 @@ class AxisField:
             jump=self.jump * window.stride,
             first=self.first - window.padding_before * self.jump)
 
+    def covers(self, size: int) -> bool:
+        """Tell whether output position 0 sees all of an axis of `size` pixels."""
+        return self.first <= 0 and self.first + self.size >= size
+
     def joined(self, other: AxisField) -> AxisField | None:
         """Return the field of a sum of two maps, None where their grids differ."""
         if self.jump != other.jump:

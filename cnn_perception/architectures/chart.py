@@ -21,12 +21,14 @@ from matplotlib.transforms import Bbox
 from .comparison import Compared, Comparison
 from .errors import ArchitectureError
 
-__all__ = ['draw_chart']
+__all__ = ['draw_chart', 'family_colours']
 
 Circle = tuple[float, float, float]
 
 _POINTS_PER_PARAMETER = 1.6e-5
-_COLOURS = ('#4477aa', '#ee6677', '#228833', '#ccbb44', '#66ccee', '#aa3377', '#bb5566', '#777777')
+_COLOURS = ('#4477aa', '#ee6677', '#228833', '#ccbb44', '#66ccee', '#aa3377', '#ee7733', '#332288',
+            '#88dd88', '#885522', '#dd99dd', '#008888')
+_MORE = '#777777'
 _INK = '#222222'
 _PALE = '#8a8a8a'
 _LOGARITHMIC_FROM = 30
@@ -49,7 +51,7 @@ def draw_chart(comparison: Comparison, path: Path) -> list[str]:
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0.075, 0.105, 0.90, 0.765))
     _scales(axes, shown)
-    colours = _colours(shown)
+    colours = family_colours(shown)
     for row in sorted(shown, key=lambda one: -one.parameters):
         at = ([row.multiply_adds / 1e9], [row.accuracy or 0.0])
         axes.scatter(*at, color=colours[row.network],
@@ -84,8 +86,12 @@ def _scales(axes: Any, shown: Sequence[Compared]) -> None:
     axes.set_ylim(min(accuracies) - 0.22 * room, max(accuracies) + 0.2 * room)
 
 
-def _colours(shown: Sequence[Compared]) -> dict[str, str]:
-    """Give networks of one family, those whose names begin with the same letters, one colour."""
+def family_colours(shown: Sequence[Compared]) -> dict[str, str]:
+    """
+    Return a colour, #rrggbb, by network: one for each family, whose names begin with one word.
+
+    Families beyond the colours that can be told apart are grey.
+    """
     families: dict[str, str] = {}
     colours = {}
     for row in shown:
@@ -94,7 +100,8 @@ def _colours(shown: Sequence[Compared]) -> dict[str, str]:
             if not letter.isalpha():
                 break
             family += letter
-        families.setdefault(family, _COLOURS[len(families) % len(_COLOURS)])
+        if family not in families:
+            families[family] = (*_COLOURS, _MORE)[min(len(families), len(_COLOURS))]
         colours[row.network] = families[family]
     return colours
 

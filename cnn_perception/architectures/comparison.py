@@ -96,7 +96,7 @@ class Comparison:
 def compare(names: Sequence[str], latency: bool = True, rounds: int = 10,
             weights: str = 'first') -> Comparison:
     """
-    Compare networks by name, each with the input it was made for.
+    Compare networks by name, each once and with the input it was made for.
 
     latency measures them on this machine's processor, `rounds` times each. weights says whose
     accuracy is given: torchvision's 'first' for the network or its 'best', of those made for the
@@ -110,6 +110,7 @@ def compare(names: Sequence[str], latency: bool = True, rounds: int = 10,
                                 'least 1')
     if not names:
         raise ArchitectureError('got no network to compare: name at least one')
+    names = list(dict.fromkeys(names))
     tables = [describe(name) for name in names]
     times: list[float | None] = [None] * len(names)
     if latency:

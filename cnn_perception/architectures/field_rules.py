@@ -13,8 +13,9 @@ from dataclasses import replace
 import torch
 
 from .arithmetic import AxisField, Window
+from .field_products import attention, product
 from .fields import MapField, UNKNOWN, WHOLE
-from .operations import aten, Operation
+from .operations import aten, Operation, tensors_in
 
 __all__ = ['field_after']
 
@@ -40,12 +41,10 @@ def _adaptive_pool(operation: Operation, field: MapField) -> MapField:
 def _reduction(operation: Operation, field: MapField) -> MapField:
     dimensions = operation.inputs[0].dim()
     axes = operation.axes('dim', dimensions)
-    mixed = field.mixed(axes)
-    if mixed.whole and axes & mixed.axes:
-        return WHOLE
+    summed = field.summed(axes)
     if operation.arguments.get('keepdim'):
-        return mixed
-    return mixed.moved(lambda axis: axis + sum(1 for gone in axes if gone > axis))
+        return summed
+    return summed.moved(lambda axis: axis + sum(1 for gone in axes if gone > axis))
 
 
 def _softmax(operation: Operation, field: MapField) -> MapField:
@@ -72,8 +71,13 @@ def _concatenation(operation: Operation, field: MapField) -> MapField:
     return field.lost() if field.is_grid and axes & field.axes else field
 
 
+def _stack(operation: Operation, field: MapField) -> MapField:
+    new = next(iter(operation.axes('dim', operation.output.dim())))
+    return field.moved(lambda axis: axis if axis > new else axis - 1)
+
+
 def _pad(operation: Operation, field: MapField) -> MapField:
-    pad = operation.arguments['pad']
+    pad = operation.padding or []
     if not field.is_grid:
         return field if not field.axes else field.lost()
 
@@ -126,13 +130,18 @@ def _permute(operation: Operation, field: MapField) -> MapField:
 def _reshape(operation: Operation, field: MapField) -> MapField:
     before, after = list(operation.inputs[0].shape), list(operation.output.shape)
     places: dict[int, int | None] = {}
+    shared: set[int] = set()
     for old, new in _groups(before, after):
+        if sum(before[axis] != 1 for axis in old) > 1:
+            shared.update(axis - len(before) for axis in old)
         large = [axis for axis in new if after[axis] != 1] or new[-1:]
         for axis in old:
             # An axis may move or be merged; where it is cut, positions cannot be told apart.
             cut = len(large) != 1
             places[axis - len(before)] = None if cut else large[0] - len(after)
-    return field.moved(lambda axis: places.get(axis))
+    moved = field.moved(lambda axis: places.get(axis))
+    # Rows that were merged with channels are no rows any more.
+    return moved.lost() if moved.is_grid and shared & field.axes else moved
 
 
 def _groups(before: list[int], after: list[int]) -> list[tuple[list[int], list[int]]]:
@@ -159,22 +168,6 @@ def _groups(before: list[int], after: list[int]) -> list[tuple[list[int], list[i
     return groups
 
 
-def _product(operation: Operation, fields: Sequence[MapField | None]) -> MapField:
-    """Follow a matrix product: a sum over the last axis of one, the last but one of the other."""
-    first, second = list(fields)[-2:]
-    if first is not None and second is not None:
-        # Two maps multiplied: attention, where each position sees whatever any other one does.
-        return WHOLE if first.known and second.known else UNKNOWN
-    field, summed = (first, -1) if first is not None else (second, -2)
-    if field is None:
-        return next(bias for bias in fields if bias is not None)
-    return WHOLE if field.known and summed in field.axes else field
-
-
-def _attention(operation: Operation, fields: Sequence[MapField | None]) -> MapField:
-    return WHOLE if all(field is None or field.known for field in fields) else UNKNOWN
-
-
 def _same(operation: Operation, field: MapField) -> MapField:
     return field
 
@@ -187,23 +180,25 @@ _NAMES: dict[_Rule, str] = {
            'native_channel_shuffle hardswish hardswish_ _prelu_kernel',
     _slide: 'convolution max_pool2d_with_indices avg_pool2d',
     _adaptive_pool: '_adaptive_avg_pool2d adaptive_max_pool2d',
-    _reduction: 'mean sum amax amin var var_mean linalg_vector_norm',
+    _reduction: 'mean sum amax amin max min var var_mean std std_mean linalg_vector_norm',
     _softmax: '_softmax _safe_softmax _log_softmax',
     _batch_norm: 'native_batch_norm cudnn_batch_norm',
     _layer_norm: 'native_layer_norm',
     _group_norm: 'native_group_norm',
     _concatenation: 'cat',
-    _pad: 'constant_pad_nd',
+    _stack: 'stack',
+    _pad: 'constant_pad_nd reflection_pad2d replication_pad2d',
     _slice: 'slice',
     _split: 'split split_with_sizes',
     _select: 'select unbind',
     _permute: 'permute transpose t',
     _reshape: 'view _unsafe_view unsqueeze squeeze',
 }
+_OF_EQUALS = (_concatenation, _stack)
 _SEPARATE_NAMES: dict[_SeparateRule, str] = {
-    _product: 'mm addmm bmm baddbmm',
-    _attention: '_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention '
-                '_scaled_dot_product_efficient_attention',
+    product: 'mm addmm bmm baddbmm',
+    attention: '_scaled_dot_product_flash_attention_for_cpu _scaled_dot_product_flash_attention '
+               '_scaled_dot_product_efficient_attention',
 }
 # Not every version of PyTorch has each of them.
 _RULES = {getattr(aten, name): rule for rule, names in _NAMES.items()
@@ -212,23 +207,35 @@ _SEPARATE_RULES = {getattr(aten, name): rule for rule, names in _SEPARATE_NAMES.
                    for name in names.split() if hasattr(aten, name)}
 
 
-def field_after(operation: Operation, fields: Sequence[MapField | None]) -> MapField:
+def field_after(operation: Operation, fields: Sequence[MapField | None],
+                image: tuple[int, int]) -> MapField:
     """
     Return the field of an operation's output.
 
     fields has one entry for each of the operation's input tensors, None for weights and other
-    constants; at least one is a field.
+    constants; at least one is a field. image is the (height, width) of the network's input.
     """
     separate = _SEPARATE_RULES.get(operation.packet)
     if separate is not None:
         return separate(operation, fields)
-    present = [field for field in fields if field is not None]
+    rule = _RULES.get(operation.packet)
+    elementwise = rule is _same or (rule is None and torch.Tag.pointwise in operation.kind.tags)
+    present = [_spread(operation, tensor, field, image) if elementwise else field
+               for tensor, field in zip(operation.inputs, fields) if field is not None]
+    if not elementwise and rule not in _OF_EQUALS and any(one.axes for one in present[1:]):
+        # Kernels or statistics that are maps themselves: all their positions go into each result.
+        return UNKNOWN
     field = present[0]
     for other in present[1:]:
         field = field.joined(other)
-    rule = _RULES.get(operation.packet)
     if rule is not None:
         return rule(operation, field)
-    if torch.Tag.pointwise in operation.kind.tags or not field.axes:
-        return field
-    return UNKNOWN
+    return field if elementwise or not field.axes else UNKNOWN
+
+
+def _spread(operation: Operation, tensor: torch.Tensor, field: MapField,
+            image: tuple[int, int]) -> MapField:
+    """Return the field of a tensor at the size to which it is broadcast."""
+    sizes = tensors_in([operation.output])[0].shape
+    return field.spread({axis for axis in range(-tensor.dim(), 0)
+                         if tensor.shape[axis] == 1 != sizes[axis]}, image)

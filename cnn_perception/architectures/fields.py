@@ -3,7 +3,8 @@ The receptive field of a feature map: where its rows and columns look in the net
 
 Sums and concatenations join the fields of their paths. What mixes all positions (global pooling,
 attention, fully-connected layers on flattened maps) sees the whole input; what no window describes
-(attention inside windows, shifted maps, resampling) is unknown from there on, never guessed.
+(attention inside windows, shifted maps, resampling), or no rule here follows, is unknown from
+there on, never guessed.
 """
 
 from __future__ import annotations
@@ -58,6 +59,23 @@ class MapField:
         if not axes & self.axes:
             return self
         return replace(self, whole=True) if axes >= self.axes else self.lost()
+
+    def summed(self, axes: set[int]) -> MapField:
+        """Return the field after a sum along these axes, which are no positions afterwards."""
+        if not axes & self.axes:
+            return self
+        return WHOLE if axes >= self.axes else self.lost()
+
+    def spread(self, axes: set[int], image: tuple[int, int]) -> MapField:
+        """
+        Return the field of a map whose only position along these axes is used for many.
+
+        image is the (height, width) of the network's input.
+        """
+        if not axes & self.axes:
+            return self
+        everything = self.rows.covers(image[0]) and self.columns.covers(image[1])
+        return WHOLE if axes >= self.axes and everything else self.lost()
 
     def joined(self, other: MapField) -> MapField:
         """Return the field of two tensors combined element by element, as in a sum."""

@@ -25,6 +25,11 @@ _MOST_LAYERS = 10_000
 _MOST_VALUES = 2 ** 31
 _TOPIC_NAME = re.compile('[A-Za-z][A-Za-z0-9_]{0,99}')
 _ONCE = ('flatten', 'global_average_pool')
+_INSTEAD = {
+    'softmax': ' Networks return scores, to which the classifier applies the softmax: leave it '
+               'out.',
+    **dict.fromkeys(('fc', 'dense'), ' Did you mean linear?'), 'bn': ' Did you mean batchnorm?',
+    'lrn': ' Did you mean local_response_norm?'}
 
 
 class LayeredNetwork(nn.Sequential):
@@ -77,9 +82,13 @@ def normal_layer(layer: Any) -> dict[str, Any]:
             f'got the keys {", ".join(sorted(layer))} without a type: write type: conv beside '
             'them, or conv: {...} around them')
     if not isinstance(kind, str) or kind not in LAYER_TYPES:
+        word = str(kind).lower()
+        hint = _INSTEAD.get(word) or did_you_mean(word, LAYER_TYPES)
         raise ArchitectureError(
-            f'unknown layer type {shown(kind)}.{did_you_mean(str(kind), LAYER_TYPES)} '
-            f'The types are {", ".join(LAYER_TYPES)}')
+            f'unknown layer type {shown(kind)}.{hint} The types are {", ".join(LAYER_TYPES)}')
+    if kind == 'pool' and type(keys.get('kind')) is int:
+        raise ArchitectureError(f'got pool: {keys["kind"]}, expected max or avg; for a kernel of '
+                                f'that size, write pool: {{kernel: {keys["kind"]}}}')
     return {'type': kind, **keys}
 
 

@@ -49,6 +49,15 @@ class Operation:
         """Every tensor among the arguments, in order."""
         return tensors_in([*self.args, *self.kwargs.values()])
 
+    @property
+    def written(self) -> list[torch.Tensor]:
+        """Every tensor that the operation writes into."""
+        if not self.kind._schema.is_mutable:
+            return []
+        return tensors_in([self.arguments[argument.name] for argument in
+                           self.kind._schema.arguments
+                           if argument.alias_info and argument.alias_info.is_write])
+
     def axes(self, name: str, dimensions: int) -> set[int]:
         """Return the axes an argument names, from the end (-1); all if it names none."""
         value = self.arguments.get(name)
@@ -58,13 +67,35 @@ class Operation:
         return {axis - dimensions if axis >= 0 else axis for axis in chosen}
 
     @property
+    def padding(self) -> list[int] | None:
+        """Return what padding puts before and after the columns, then the rows, or None."""
+        if self.packet is aten.constant_pad_nd:
+            return list(self.arguments['pad'])
+        if self.packet in (aten.reflection_pad2d, aten.replication_pad2d):
+            return list(self.arguments['padding'])
+        return None
+
+    @property
     def windows(self) -> tuple[Window, Window] | None:
         """Windows along rows and columns of a 2-D convolution or pooling, else None."""
         given = self.arguments
+        if self.packet is aten.convolution and (
+                given['transposed'] or given['weight'].dim() != 4):
+            return None
+        return self.kernels
+
+    @property
+    def kernels(self) -> tuple[Window, Window] | None:
+        """
+        Return what `windows` does, and the kernels of other convolutions too.
+
+        Those of transposed ones slide along the output; 1-D ones are one row high.
+        """
+        given = self.arguments
         if self.packet is aten.convolution:
-            if given['transposed'] or given['weight'].dim() != 4:
-                return None
             kernel = given['weight'].shape[2:]
+            if len(kernel) > 2:
+                return None
         elif self.packet in (aten.max_pool2d_with_indices, aten.avg_pool2d):
             kernel = given['kernel_size']
         else:
@@ -77,7 +108,8 @@ class Operation:
                 int(values[min(axis, len(values) - 1)]) for values in lists)
             return Window(size, stride, padding, padding, dilation,
                           bool(given.get('ceil_mode', False)))
-        return along(0), along(1)
+        flat = self.packet is aten.convolution and len(kernel) == 1
+        return Window(1) if flat else along(0), along(1)
 
     @property
     def multiply_adds(self) -> int:

@@ -13,7 +13,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
+
+from .errors import ArchitectureError
 
 __all__ = ['on_meta', 'skeleton']
 
@@ -43,7 +46,16 @@ def skeleton(build: Callable[..., nn.Module], *args: Any, **kwargs: Any) -> nn.M
 
 
 def on_meta(module: nn.Module) -> nn.Module:
-    """Return a copy of a module on the meta device, in eval mode; the original is not touched."""
+    """
+    Return a copy of a module on the meta device, in eval mode; the original is not touched.
+
+    Raises ArchitectureError for lazy layers that have not seen an input, as they have no sizes.
+    """
+    for name, part in module.named_modules():
+        if any(map(is_lazy, (*part.parameters(recurse=False), *part.buffers(recurse=False)))):
+            raise ArchitectureError(
+                f'{name or "the module"} ({type(part).__name__}) has no sizes yet: run the '
+                'network once on an input of its shape, then describe it')
     memo: dict[int, Any] = {}
     for parameter in module.parameters():
         memo[id(parameter)] = nn.Parameter(_empty(parameter), requires_grad=False)

@@ -17,16 +17,17 @@ class LayerRow:
     What one layer, or one block of layers, is, costs and sees.
 
     Pairs are (height, width). name: path of the module, as in `named_modules`; from its second run
-    on, _1, _2 follow, as torchvision's feature extraction names them. kind: class of the module;
-    '(own)' behind it marks what a block does beside its layers, 'unused' what inference never
-    runs. kernel, stride, dilation, padding ((top, bottom), (left, right)): of a convolution or
-    pooling, in pixels of the layer's input. fits: whether the kernel's positions tile that input
-    with its padding exactly; None where there is no kernel. output_shape: without the batch.
-    parameters, multiply_adds: for one image. Shares: of the network's, 0 to 1. activations:
-    numbers of outputs that need memory of their own.
+    on, _1, _2 follow, as torchvision's feature extraction names them, but for numbers that make
+    the name of another module. kind: class of the module; '(own)' behind it marks what a block
+    does beside its layers, 'unused' what inference never runs. kernel, stride, dilation, padding
+    ((top, bottom), (left, right)): of a convolution or pooling, in pixels of the layer's input, of
+    its output where it is transposed; a 1-D one is one row high. fits: whether the kernel's
+    positions tile that input with its padding exactly; None where no 2-D kernel slides along it.
+    output_shape: without the batch. parameters, multiply_adds: for one image. Shares: of the
+    network's, 0 to 1. activations: numbers of outputs that need memory of their own.
 
     receptive_field: size of the field in the image's pixels, padding included; the image's own
-    size where whole_input says that everything is seen; None where no window describes it. jump:
+    size where whole_input says that everything is seen; None where it was not followed. jump:
     image pixels from one output to the next. offset: centre of the field of output (0, 0), 0.0
     being the centre of the image's first pixel. Both are None once rows and columns are merged.
     """

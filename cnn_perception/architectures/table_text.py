@@ -25,7 +25,8 @@ _NOTES = {
     '*': 'the kernel does not tile its input: rows or columns at its end, padding included, stay '
          'unread, or the last window hangs over them',
     'all': 'every output may see the whole input',
-    '?': 'no window describes it: attention within windows, shifted or resampled maps',
+    '?': 'not followed: no window describes it (attention within windows, shifted, resampled or '
+         'wrapped-around maps), or it lies behind an operation that this table does not know',
     '(own)': 'parameters and work of a block beside its layers',
     'unused': 'has parameters, but inference does not run it',
 }

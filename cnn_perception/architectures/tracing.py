@@ -15,16 +15,18 @@ from typing import Any
 
 from cnn_perception.later import load, META
 from cnn_perception.quick_imports import without_compiler_for_meta
+from cnn_perception.turns import TRACING
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.weak import WeakIdKeyDictionary
 
 from .arithmetic import Window
 from .errors import ArchitectureError, shape_text
+from .field_memory import FieldMemory
 from .field_rules import field_after
-from .fields import MapField, WHOLE
-from .operations import aten, Operation, tensors_in
+from .fields import MapField
+from .operations import Operation, tensors_in
+from .refusal import refusal
 
 __all__ = ['Call', 'trace']
 
@@ -39,11 +41,12 @@ class Call:
     """
     One run of one module.
 
-    name is the module's path ('' for the network), with _1, _2 behind it from the second run on.
-    output_shape leaves the batch out. parameters are those of the module itself and of parts of
-    it that are used without being run, multiply_adds what it does outside the parts it runs.
-    windows are those of its last convolution or pooling, fits whether all of these tile their
-    input, None without any. runs is False for a part with parameters that this pass never touches.
+    name is the module's path ('' for the network), with _1, _2 behind it from the second run on,
+    without those that are names of other modules. output_shape leaves the batch out. parameters
+    are those of the module itself and of parts of it that are used without being run,
+    multiply_adds what it does outside the parts it runs. windows are the kernels of its last
+    convolution or pooling, fits whether all 2-D ones tile their input, None without any. runs is
+    False for a part with parameters that this pass never touches.
     """
 
     name: str
@@ -68,15 +71,19 @@ class Call:
 class _Observer(TorchDispatchMode):
     """Charges operations to the innermost module that runs, and follows the receptive fields."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, image: torch.Tensor) -> None:
         super().__init__()
         self.names = {part: name for name, part in module.named_modules()}
+        self.taken = set(self.names.values())
         self.runs: dict[nn.Module, int] = {}
         self.stack: list[Call] = []
         self.root: Call | None = None
-        self.fields = WeakIdKeyDictionary()
+        self.size = (image.shape[-2], image.shape[-1])
+        self.fields = FieldMemory()
+        self.fields.put(image, MapField())
         self.used: set[int] = set()
         self.pad: tuple[Call | None, Sequence[int]] = (None, ())
+        self.entered: tuple[Call, nn.Module, list[torch.Tensor]] | None = None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -94,31 +101,42 @@ class _Observer(TorchDispatchMode):
             self._slide(call, operation)
         fields = [self.fields.get(tensor) for tensor in operation.inputs]
         if any(seen is not None for seen in fields):
-            after = field_after(operation, fields)
+            after = field_after(operation, fields, self.size)
+            written = operation.written
+            for tensor in written:
+                self.fields.write(tensor, after)
             for tensor in tensors_in([output]):
-                self.fields[tensor] = after
+                if not any(tensor is one for one in written):
+                    self.fields.put(tensor, after)
         return output
 
     def _slide(self, call: Call, operation: Operation) -> None:
-        if operation.packet is aten.constant_pad_nd:
-            self.pad = (call, operation.arguments['pad'])
-        if operation.windows is None:
+        padding, windows = operation.padding, operation.kernels
+        if padding is not None:
+            self.pad = (call, padding)
+        if windows is None:
             return
-        sizes = operation.inputs[0].shape[-2:]
-        fits = all(window.fits(size) for window, size in zip(operation.windows, sizes))
-        call.fits = fits and call.fits is not False
-        call.windows = operation.windows
+        if operation.windows is not None:
+            sizes = operation.inputs[0].shape[-2:]
+            fits = all(window.fits(size) for window, size in zip(windows, sizes))
+            call.fits = fits and call.fits is not False
+        call.windows = windows
         padded, pad = self.pad
         if padded is call and len(pad) == 4:
-            # Uneven padding, as TensorFlow's, is an operation of its own before the convolution.
-            rows, columns = call.windows
+            # Uneven padding, as TensorFlow's, and reflected or wrapped-around borders are made by
+            # operations of their own before the convolution.
+            rows, columns = windows
             call.windows = (_padded(rows, pad[2:]), _padded(columns, pad[:2]))
         self.pad = (None, ())
 
     def enter(self, module: nn.Module, args: Any) -> None:
         count = self.runs.get(module, 0)
         self.runs[module] = count + 1
-        name = self.names[module] + (f'_{count}' if count else '')
+        name = self.names[module]
+        while count and name in self.taken:
+            name = f'{self.names[module]}_{count}'
+            count += 1
+        self.taken.add(name)
         parent = self.stack[-1] if self.stack else None
         call = Call(name, type(module).__name__, parent)
         if parent is None:
@@ -126,6 +144,9 @@ class _Observer(TorchDispatchMode):
         else:
             parent.parts.append(call)
         self.stack.append(call)
+        self.entered = (call, module, tensors_in(args))
+        if isinstance(module, nn.Conv2d) and module.padding_mode != 'zeros':
+            self.pad = (call, module._reversed_padding_repeated_twice)
 
     def leave(self, module: nn.Module, args: Any, output: Any) -> None:
         call = self.stack.pop()
@@ -136,9 +157,9 @@ class _Observer(TorchDispatchMode):
         inputs = tensors_in(args)
         before = self.fields.get(inputs[0]) if inputs else None
         if before is not None and isinstance(module, _LAST_AXIS):
-            self.fields[result] = WHOLE if before.known and -1 in before.axes else before
+            self.fields.put(result, before.summed({-1}))
         elif before is not None and isinstance(module, _CHANNELS):
-            self.fields[result] = before
+            self.fields.put(result, before)
         call.output_shape = tuple(int(size) for size in result.shape[1:])
         call.sees = self.fields.get(result)
         storage = result.untyped_storage()._cdata
@@ -162,9 +183,8 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Call:
     network does not take such an input, with the layer that refused it.
     """
     load(META)
-    observer = _Observer(module)
     image = torch.empty((1, *input_shape), device='meta')
-    observer.fields[image] = MapField()
+    observer = _Observer(module, image)
     with ExitStack() as stack:
         for part in module.modules():
             # Scripted parts take no hooks, their work counts for the module around them; an
@@ -175,14 +195,17 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Call:
         stack.enter_context(torch.no_grad())
         stack.enter_context(without_compiler_for_meta())
         try:
-            with observer:
+            with observer, TRACING.passing():
                 module(image)
         except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
             at = observer.stack[-1] if observer.stack else None
             where = f' in {at.name} ({at.kind})' if at and at.name else ''
+            reason = str(error)
+            if observer.entered is not None and observer.entered[0] is at:
+                reason = refusal(*observer.entered[1:], input_shape, error)
             raise ArchitectureError(
                 f'the network does not take an input of {shape_text(input_shape)}{where}: '
-                f'{error}') from error
+                f'{reason}') from error
     if observer.root is None:
         raise ArchitectureError('the network ran nothing: expected a module with a forward')
     _charge_parameters(module, observer, observer.root)

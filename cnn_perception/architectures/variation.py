@@ -27,7 +27,8 @@ class Variation:
 
     batchnorm: a batch normalisation behind every convolution (Ioffe and Szegedy 2015).
     downsampling: 'pool' keeps the pooling layers, 'strided_conv' puts a convolution of the same
-    kernel, stride and channels in their place (Springenberg et al. 2015).
+    kernel, stride and channels in their place (Springenberg et al. 2015); ceil has no such
+    counterpart.
     channel_dropout: probability in [0, 1) of dropping whole channels behind each activation of a
     convolution (Tompson et al. 2015); 0 leaves it out.
     conv_1x1: a 1x1 convolution and an activation behind each larger one (Lin et al. 2014).
@@ -59,7 +60,8 @@ def vary(layers: Sequence[Any], variation: Variation) -> list[dict[str, Any]]:
     Return the layers in their normal form with a variation applied.
 
     Blocks (residual, inception) have their own options and stay as they are. Raises
-    ArchitectureError for a layer that has no normal form.
+    ArchitectureError for a layer that has no normal form, and for pooling with ceil that a
+    strided convolution should replace.
     """
     rest = [_normal(index, layer) for index, layer in enumerate(layers)]
     if variation == Variation():
@@ -116,6 +118,12 @@ def _normalised(layer: dict[str, Any], batchnorm: bool) -> list[dict[str, Any]]:
 def _unpooled(layer: dict[str, Any], activation: str) -> list[dict[str, Any]]:
     if layer['type'] != 'pool':
         return [layer]
+    ceil = layer.get('ceil', False)
+    if ceil is not False:
+        raise ArchitectureError(
+            f'downsampling: {layer["name"]} (pool) has ceil: {shown(ceil)}, and a convolution '
+            'has no window that hangs over the end: leave ceil out, or give the pool a padding '
+            'that makes its windows fit')
     kernel = layer.get('kernel', 2)
     stride = layer.get('stride', 'kernel')
     conv = {'type': 'conv', 'name': layer['name'], 'channels': 'same', 'kernel': kernel,

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+import re
 from typing import Any
 
 from cnn_perception.yaml_files import parse_yaml
@@ -37,6 +38,8 @@ _KEYS = ('description', 'input', 'classes', 'options', *_FORMS, *_PATTERN_KEYS)
 _OPTIONS = tuple(Variation.__dataclass_fields__)
 _MOST_BYTES = 1_000_000
 _LARGEST = 1_000_000
+# YAML takes a bracket at the beginning for a list, and stumbles over what follows it.
+_BARE_PATTERN = re.compile(r'^pattern:\s*[\[(]', re.MULTILINE)
 
 
 def load(path: Path, num_classes: int | None = None,
@@ -79,12 +82,16 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ArchitectureError(f'is larger than {_MOST_BYTES} bytes, which no network is')
-        content = parse_yaml(path.read_text(encoding='utf-8'))
+        text = path.read_text(encoding='utf-8')
+        content = parse_yaml(text)
     except OSError as error:
         raise ArchitectureError(f'cannot be read ({error.strerror}): give the path of a YAML file '
                                 'with a network, as in config/architectures') from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (UnicodeDecodeError, RecursionError) as error:
         raise ArchitectureError(f'is not YAML: {error}') from error
+    except yaml.YAMLError as error:
+        quotes = ' (put the pattern in quotes)' if _BARE_PATTERN.search(text) else ''
+        raise ArchitectureError(f'is not YAML{quotes}: {error}') from error
     if not isinstance(content, Mapping):
         raise ArchitectureError(f'got {shown(content)}, expected the keys input, classes and '
                                 'layers')
@@ -148,7 +155,7 @@ def _from_pattern(content: Mapping[str, Any]) -> list[dict[str, Any]]:
     pattern = content['pattern']
     if not isinstance(pattern, str):
         raise ArchitectureError(f'pattern: got {shown(pattern)}, expected text such as '
-                                "'[(CONV-RELU)*2 - POOL]*3 - (FC-RELU)*1'")
+                                "'[(CONV-RELU)*2 - POOL]*3 - (FC-RELU)*1', in quotes")
     repeats = content.get('repeat', {})
     if not isinstance(repeats, Mapping) or not all(
             isinstance(letter, str) and type(count) is int for letter, count in repeats.items()):

@@ -193,7 +193,7 @@ class CudaBackend(Backend):
                 self.function(*key), shape, self.dtype, lambda made: PinnedOutputs(made.shapes),
                 self._records and len(self._networks) < MOST_RECORDINGS)
             # What failed once would fail again, and take its memory with it each time.
-            self._records &= not found[0].failure
+            self._records &= not found[0].failure or 'memory' in found[0].failure
             self._networks[key] = found
             return found
 

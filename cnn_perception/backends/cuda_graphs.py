@@ -22,7 +22,8 @@ from cnn_perception.turns import TRACING
 import numpy as np
 import torch
 
-__all__ = ['answer', 'Function', 'in_float32', 'PinnedOutputs', 'Recorded', 'Recorder', 'Staging']
+__all__ = ['answer', 'Function', 'in_float32', 'PinnedOutputs', 'Recorded', 'Recorder',
+           'RECORDING', 'Staging']
 
 # The first passes choose algorithms and allocate workspaces, neither of which can be recorded.
 WARM_UP_PASSES = 3
@@ -32,7 +33,7 @@ Function = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 _forget_workspaces: Callable[[], None] = getattr(
     torch._C, '_cuda_clearCublasWorkspaces', lambda: None)
 # torch records one thing at a time in a process, and so are its settings the process's.
-_RECORDING = threading.Lock()
+RECORDING = threading.Lock()
 # Ends a recording that was broken off: torch does not, and until then frees no memory that two
 # streams have used. It does not promise that this function stays, and has renamed it once.
 _end_recording: Callable[[int, Any], None] = getattr(
@@ -64,7 +65,7 @@ class Recorded:
         self._function = function
         self._graph: torch.cuda.CUDAGraph | None = None
         self._outputs: tuple[torch.Tensor, ...] = ()
-        with _RECORDING, torch.cuda.device(example.device), whole_precision(choose=True):
+        with RECORDING, torch.cuda.device(example.device), whole_precision(choose=True):
             # The example was written on the caller's stream.
             stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(stream):

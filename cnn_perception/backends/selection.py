@@ -16,12 +16,13 @@ import logging
 from cnn_perception.backends.base import (
     Backend, CompileError, first_line, PRECISIONS, Settings)
 from cnn_perception.backends.comparing import agreement
+from cnn_perception.backends.cuda_graphs import RECORDING
 from cnn_perception.preprocess import Preprocessing
 import numpy as np
 import torch
 from torch import nn
 
-__all__ = ['AUTO', 'choose', 'choose_precision', 'names', 'refusal', 'register', 'runs_on']
+__all__ = ['AUTO', 'choose', 'choose_precision', 'free', 'names', 'refusal', 'register', 'runs_on']
 
 LOGGER = logging.getLogger('cnn_perception')
 # Fastest first, as benchmarks/results has them; the last one runs every network.
@@ -145,13 +146,18 @@ def build(name: str, module: nn.Module, preprocessing: Preprocessing, settings: 
           ) -> Backend:
     """Build an engine and compare its first answer; CompileError where it is another one."""
     if name == 'torch' and settings.precision == 'float32':
-        return known(name)(module, preprocessing, settings)  # the reference itself
+        backend = known(name)(module, preprocessing, settings)  # the reference itself
+        if settings.device.type == 'cuda':  # whose memory may not suffice to run what it holds
+            backend.forward_pictures([np.zeros((*preprocessing.crop, 3), np.uint8)])
+        return backend
     try:
         return checked(known(name)(module, preprocessing, settings), module)
     except CompileError:
         raise
     except Exception as error:  # networks raise what their authors like
-        raise CompileError(first_line(error) or type(error).__name__) from error
+        known_kind = isinstance(error, (RuntimeError, ValueError)) and str(error)
+        raise CompileError(('' if known_kind else f'{type(error).__name__}: ')
+                           + first_line(error)) from error
 
 
 def checked(backend: Backend, module: nn.Module) -> Backend:
@@ -186,7 +192,8 @@ def free(device: torch.device) -> None:
     """
     if device.type == 'cuda':
         gc.collect()
-        torch.cuda.empty_cache()
+        with RECORDING:  # which older versions of torch do not survive
+            torch.cuda.empty_cache()
 
 
 def reason(asked: str, backend: Backend, passed: Sequence[str]) -> str:

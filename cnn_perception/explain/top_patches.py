@@ -169,8 +169,9 @@ class TopPatches:
         for start, extent, limit in zip(sides[:2], sides[2:], inputs):
             if extent >= limit:
                 # Wider than the input: as much of the input as it sees, without the padding.
-                start, end = max(0, start), min(limit, start + extent)
-                extent = end - start
+                start, end = np.clip([start, start + extent], 0, limit).tolist()
+                start = min(start, limit - 1)
+                extent = max(1, end - start)
             elif extent < SMALLEST:
                 start, extent = start - (SMALLEST - extent) // 2, SMALLEST
             box.append((start, extent))

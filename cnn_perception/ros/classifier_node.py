@@ -7,6 +7,7 @@ import time
 import traceback
 from typing import Any
 
+from cnn_perception.backends.selection import free
 from cnn_perception.ros import parameters, spinning
 from cnn_perception.ros.debug_settings import read_settings
 from cnn_perception.ros.log import forward_log
@@ -16,9 +17,9 @@ from cnn_perception.ros.running import Loaded, Running
 from cnn_perception.ros.services import create_questions
 from cnn_perception.ros.transitions import refuse_wrong_transitions, WrongTransition
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-import torch
 
 __all__ = ['ClassifierNode', 'main']
 
@@ -41,7 +42,7 @@ class ClassifierNode(LifecycleNode):
         parameters.warn_of_unknown(self)
         self.settings = parameters.values(self, parameters.CLASSIFIER)
         self._failure = ''
-        self._finalized = False
+        self._finalized = self._destroyed = False
         self._loads = 0
         self._loaded: Loaded | None = None
         self._running: Running | None = None
@@ -100,7 +101,7 @@ class ClassifierNode(LifecycleNode):
             action()
         except Exception as error:
             self._failure = f'{name} failed: {error}'
-            if not self.context.ok():
+            if self._destroyed or not self.context.ok():
                 return FAILURE  # told to end: no failure, and no log to write it to
             self.get_logger().error(self._failure)
             if not isinstance(error, (ValueError, TypeError)):
@@ -168,10 +169,11 @@ class ClassifierNode(LifecycleNode):
         if loaded is not None:
             loaded.destroy()
             gc.unfreeze()
+            device = loaded.classifier.device
             del loaded
             if self.context.ok():  # the end of the process frees everything faster
                 give_back()
-                torch.cuda.empty_cache()  # only now is the network gone; nothing without a GPU
+                free(device)  # only now is the network gone
 
     def stop(self) -> bool:
         """Leave whatever state it is in and free everything; False where a thread is left."""
@@ -181,18 +183,24 @@ class ClassifierNode(LifecycleNode):
 
     def destroy_node(self) -> None:
         """Stop first: in a process of other nodes, its threads would go on without it."""
-        self.stop()
-        super().destroy_node()
+        self._destroyed = True
+        try:
+            self.stop()
+        finally:
+            super().destroy_node()
 
     def _autostart(self) -> None:
         self.destroy_timer(self._autostart_timer)
         try:
             if self.trigger_configure() == SUCCESS:
                 self.trigger_activate()
-            else:
+            elif not self._destroyed:
                 command = f'ros2 lifecycle set {self.get_fully_qualified_name()}'
                 self.get_logger().error('not started; mend the parameters and run: '
                                         f'{command} configure && {command} activate')
+        except rclpy_implementation.InvalidHandle:
+            if not self._destroyed:  # by another thread, while it was loading
+                raise
         except WrongTransition:
             if self.context.ok():
                 self.get_logger().info('autostart leaves it to whoever has begun before: the '

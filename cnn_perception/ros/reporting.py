@@ -63,10 +63,10 @@ class Reporter:
         found = self._node.get_publishers_info_by_topic(camera.topic)
         publishers = [one for one in found if one.topic_type == camera.type_name]
         wrong_type = next((one.topic_type for one in found if one not in publishers), '')
-        camera.statistics.alone = len(publishers) < 2
-        incompatible = camera.reliable and all(
-            publisher.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
-            for publisher in publishers)
+        matched = [one for one in publishers if not camera.reliable or (
+            one.qos_profile.reliability != ReliabilityPolicy.BEST_EFFORT)]
+        camera.statistics.alone = len(matched) < 2
+        incompatible = camera.reliable and not matched
         if self._clock_stands():
             complaint = ''
         elif not found:

@@ -12,6 +12,7 @@ import threading
 import time
 from types import FrameType
 
+from cnn_perception.console import give_outputs
 from cnn_perception.ros.memory import keep_image_blocks
 import rclpy
 from rclpy.exceptions import (
@@ -89,13 +90,6 @@ def run(create: Callable[[], Node], arguments: Sequence[str] | None = None) -> i
             sys.stderr.flush()
             os._exit(1)
     return 0
-
-
-def give_outputs() -> None:
-    """Let what is written go nowhere where the process was started without outputs."""
-    for name in ('stdout', 'stderr'):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, 'w'))  # noqa: SIM115
 
 
 def cause(error: Exception) -> str:

@@ -37,7 +37,9 @@ def start(module: str) -> int:
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     # Not at the top: what these import takes time as well, and an interrupt in it was reported.
     from cnn_perception.collector import without_collector
+    from cnn_perception.console import give_outputs
     from cnn_perception.ros.arguments import answered
+    give_outputs()
     name = module.rpartition('.')[2].removesuffix('_node')
     if (status := answered(name, sys.argv[1:])) is not None:
         return status

@@ -16,6 +16,8 @@ __all__ = ['TransportWatch']
 SEEN = 90
 ENOUGH = 30
 KNOWN = 8
+# Seconds between two images of a camera of which few are known.
+SLOWEST = 60.0
 # Seconds after which a camera that was heard should have been heard again.
 PATIENCE = 5.0
 # One image, or none, may be that of a slow camera.
@@ -118,13 +120,14 @@ class TransportWatch:
         if len(seen) < 2:
             return 0.0
         if len(seen) < KNOWN:
-            return float(np.diff(seen['arrival']).max())
+            return float(min(np.diff(seen['arrival']).max(), SLOWEST * 1e9))
         return float(np.median(np.diff(seen['arrival']) / (1 + seen['missing'][1:])))
 
     def resume(self) -> None:
         """Begin to wait again, after nobody did."""
         with self._lock:
             self._matched_since, self._heard = None, time.monotonic()
+            self._arrivals.clear()
 
     def mistyped(self, published: str, expected: str) -> str:
         """Say, once, that only another type than the expected one is published."""

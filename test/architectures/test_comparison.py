@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 import io
 import json
 from pathlib import Path
@@ -10,8 +11,9 @@ import struct
 import time
 
 from cnn_perception.architectures import ArchitectureError
-from cnn_perception.architectures.chart import draw_chart
+from cnn_perception.architectures.chart import draw_chart, family_colours
 from cnn_perception.architectures.comparison import compare, Comparison, measure_latencies
+from matplotlib.colors import to_rgb
 import pytest
 import torch
 from torch import nn
@@ -95,6 +97,24 @@ def test_chart(networks: Comparison, tmp_path: Path) -> None:
     data = path.read_bytes()
     assert data.startswith(b'\x89PNG')
     assert struct.unpack('>II', data[16:24]) == (1650, 1050)
+
+
+def test_colours_are_those_of_families() -> None:
+    names = [f'{letter}net{size}' for letter in 'abcdefghijklmn' for size in (18, 50)]
+    row = compare(['lenet5'], latency=False).networks[0]
+    colours = family_colours([replace(row, network=name) for name in names])
+    assert [colours[name] for name in names[::2]] == [colours[name] for name in names[1::2]]
+    first = [colours[name] for name in names[:24:2]]
+    assert len(set(first)) == 12
+    # Beyond these, grey stands for all others.
+    red, green, blue = to_rgb(colours[names[24]])
+    assert red == green == blue
+    assert colours[names[26]] == colours[names[24]] not in first
+
+
+def test_a_network_named_twice_is_compared_once() -> None:
+    compared = compare(['lenet5_relu', 'lenet5', 'lenet5_relu'], latency=False)
+    assert [row.network for row in compared.networks] == ['lenet5_relu', 'lenet5']
 
 
 def test_a_chart_of_nothing(tmp_path: Path) -> None:

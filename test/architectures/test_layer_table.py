@@ -173,6 +173,43 @@ def test_shared_parameters_count_once_and_their_work_each_time() -> None:
     assert table.multiply_adds == 2 * (2 * 16 * 2 * 9)
 
 
+def test_rows_have_names_of_their_own() -> None:
+    class Again(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(1, 1, 1)
+            self.conv_1 = nn.Conv2d(1, 1, 3)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return self.conv(self.conv_1(self.conv_1(self.conv(self.conv(image)))))
+
+    table = describe(Again(), (1, 8, 8))
+    assert [row.name for row in table.rows] == ['conv', 'conv_2', 'conv_1', 'conv_1_1', 'conv_3']
+    assert [row.parameters for row in table.rows] == [2, 0, 10, 0, 0]
+
+
+def test_kernels_of_other_convolutions() -> None:
+    table = describe(nn.Sequential(
+        nn.ConvTranspose2d(1, 2, (4, 2), (2, 1), (1, 0)), nn.Flatten(2),
+        nn.Conv1d(2, 2, 5, 3, 2)), (1, 4, 8))
+    transposed, _, line = table.rows
+    assert (transposed.kernel, transposed.stride, transposed.padding, transposed.fits) == (
+        (4, 2), (2, 1), ((1, 1), (0, 0)), None)
+    # (4 - 1) x 2 + 4 - 2 x 1 rows, (8 - 1) x 1 + 2 columns.
+    assert transposed.output_shape == (2, 8, 9)
+    assert (line.kernel, line.stride, line.padding, line.fits) == (
+        (1, 5), (1, 3), ((0, 0), (2, 2)), None)
+    assert transposed.receptive_field is line.receptive_field is None
+
+
+def test_layers_without_sizes() -> None:
+    network = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d())
+    with pytest.raises(ArchitectureError, match=r'0 \(LazyConv2d\) has no sizes yet: run the'):
+        describe(network, (3, 8, 8))
+    network(torch.rand(2, 3, 8, 8))
+    assert [row.parameters for row in describe(network, (3, 8, 8)).rows] == [4 * 27 + 4, 8]
+
+
 def test_a_module_in_use_is_left_alone() -> None:
     module = create('lenet5').train()
     before = {name: value.clone() for name, value in module.state_dict().items()}
@@ -293,7 +330,14 @@ def test_every_own_network_has_a_table() -> None:
     ({'module_or_name': 'lenet5', 'input_shape': (32, 32)}, 'input: got'),
     ({'module_or_name': 'lenet5', 'input_shape': (1, 32, 0)}, 'input: got'),
     ({'module_or_name': 'lenet5', 'input_shape': (3, 32, 32)},
-     r'lenet5: the network does not take an input of 3 x 32 x 32 in conv1 \(Conv2d\)'),
+     r'lenet5: the network does not take an input of 3 x 32 x 32 in conv1 \(Conv2d\): it takes '
+     '1 channel, got 3; give an input of 1 x 32 x 32$'),
+    ({'module_or_name': 'vgg16', 'input_shape': (224, 200, 3)},
+     'it takes 3 channels, got 224; channels come first, as in 3 x 224 x 200$'),
+    ({'module_or_name': nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)),
+      'input_shape': (3, 8, 8)}, r'in 1 \(Conv2d\): it takes 3 channels, got 4$'),
+    ({'module_or_name': nn.Conv2d(3, 4, 9), 'input_shape': (3, 8, 8)},
+     "8: Calculated padded input size .* Kernel size can't be greater"),
     ({'module_or_name': nn.Conv2d(1, 1, 1)}, 'does not say what input it takes'),
     ({'module_or_name': 'resnet18', 'input_shape': (3, 10 ** 7, 1)}, 'input: got'),
 ])

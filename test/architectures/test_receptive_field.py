@@ -196,7 +196,8 @@ def test_box_of_a_layer_without_one() -> None:
     (nn.Sequential(nn.Conv2d(2, 2, 3), nn.Upsample(scale_factor=2)), None),
     (nn.Sequential(nn.Conv2d(2, 2, 3), nn.ConvTranspose2d(2, 2, 2, 2)), None),
     (nn.Sequential(nn.Conv2d(2, 8, 3), nn.PixelShuffle(2)), None),
-    (nn.Sequential(nn.Conv2d(2, 2, 3), nn.ReflectionPad2d(1)), None),
+    (nn.Sequential(nn.Conv2d(2, 2, 3), nn.ReflectionPad2d(1), nn.ReplicationPad2d(1)), (3, 3)),
+    (nn.Sequential(nn.Conv2d(2, 2, 3), nn.CircularPad2d(1)), None),
     (nn.Sequential(nn.Conv2d(2, 2, 3), nn.AdaptiveAvgPool2d(3)), None),
     (nn.Sequential(nn.Conv2d(2, 2, 3), nn.AdaptiveAvgPool2d(5)), (4, 4)),
     (nn.Sequential(nn.Conv2d(2, 2, 3), nn.AdaptiveAvgPool2d(1)), 'all'),
@@ -228,6 +229,49 @@ def test_slicing_shifts_the_field() -> None:
     row = describe(network, (1, 20, 20)).rows[-1]
     assert (row.jump, row.offset) == ((3, 1), (3.0, 2.0))
     assert _measure(_dense(network), 'act', (1, 20, 20), (2, 4)) == row.box(2, 4)
+
+
+@pytest.mark.parametrize('mode', ['reflect', 'replicate'])
+def test_borders_that_are_reflected_or_replicated(mode: str) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 5, padding=(2, 1), padding_mode=mode), nn.Conv2d(2, 1, 3, stride=2))
+    first, last = describe(network, (1, 20, 20)).rows
+    assert (first.padding, first.offset) == (((2, 2), (1, 1)), (0.0, 1.0))
+    assert (last.receptive_field, last.jump, last.offset) == ((7, 7), (2, 2), (1.0, 2.0))
+    assert _measure(_dense(network), '1', (1, 20, 20), (4, 3)) == last.box(4, 3)
+
+
+def test_borders_from_the_other_side() -> None:
+    table = describe(nn.Sequential(nn.Conv2d(1, 1, 5, padding=2, padding_mode='circular')),
+                     (1, 20, 20))
+    assert table.rows[0].padding == ((2, 2), (2, 2))
+    assert table.rows[0].receptive_field is None
+    assert 'wrapped-around maps' in table.to_text()
+
+
+@pytest.mark.parametrize('step, expected', [
+    (lambda image: torch.stack([image, 2 * image], 1).sum(1), (3, 3)),
+    (lambda image: torch.stack([image, 2 * image], -1)[..., 0].unsqueeze(0).squeeze(0), (3, 3)),
+    (lambda image: image.max(1, keepdim=True)[0].expand(-1, 2, -1, -1), (3, 3)),
+    (lambda image: image.min(1)[0].unsqueeze(1).expand(-1, 2, -1, -1), (3, 3)),
+    (lambda image: image / image.std(1, keepdim=True), (3, 3)),
+    (lambda image: image / image.std((2, 3), keepdim=True), 'all'),
+    (lambda image: image / image.max(), 'all'),
+    (lambda image: image - image.flatten(2).min(-1)[0][..., None, None], 'all'),
+    (lambda image: image - image.min(2, keepdim=True)[0], None)])
+def test_reductions_and_stacks(step: Any, expected: Any) -> None:
+    class Stepped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.act = nn.Conv2d(2, 2, 3), nn.ReLU()
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return self.act(step(self.conv(image)))
+
+    row = describe(Stepped(), (2, 12, 12)).rows[-1]
+    assert row.whole_input is (expected == 'all')
+    assert row.receptive_field == ((12, 12) if expected == 'all' else expected)
+    assert row.jump == (None if expected is None else (1, 1))
 
 
 def test_maps_on_different_grids_are_not_joined() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cnn_perception.architectures import create, input_shape, names, source, Variation
+from cnn_perception.architectures import (
+    ArchitectureError, create, input_shape, names, source, Variation)
 from cnn_perception.architectures.layer_table import describe
 from cnn_perception.architectures.variation import vary
 import pytest
@@ -78,3 +79,16 @@ def test_what_is_there_already_is_not_added_again() -> None:
     layers = [{'conv': {'channels': 2, 'kernel': 1}}, 'batchnorm', 'relu']
     varied = vary(layers, Variation(batchnorm=True, conv_1x1=True))
     assert [layer['type'] for layer in varied] == ['conv', 'batchnorm', 'relu']
+
+
+@pytest.mark.parametrize('ceil', [True, 'yes'])
+def test_no_convolution_stands_for_pooling_that_hangs_over(ceil: object) -> None:
+    """Pooling 3/2 makes 15 x 15 of 30 x 30 with ceil, a convolution 14 x 14."""
+    pool = {'pool': {'name': 'shrink', 'kernel': 3, 'stride': 2, 'ceil': ceil}}
+    told = r'^downsampling: shrink \(pool\) has ceil: .*: leave ceil out, or give the pool a pad'
+    with pytest.raises(ArchitectureError, match=told):
+        vary([pool], Variation(downsampling='strided_conv'))
+    assert vary([pool], Variation(batchnorm=True))[0]['ceil'] is ceil
+    pool['pool']['ceil'] = False
+    [conv, _] = vary([pool], Variation(downsampling='strided_conv'))
+    assert (conv['type'], conv['kernel'], conv['stride']) == ('conv', 3, 2)

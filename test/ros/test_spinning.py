@@ -167,13 +167,17 @@ def test_a_process_without_outputs_runs_and_ends(tmp_path, closed):
     script = tmp_path / 'stuck.py'
     script.write_text(NODE.format(
         patience=60, in_timer='spinning.rclpy.try_shutdown()', in_stop='pass',
-        at_exit=f'open({str(done)!r}, "w").write(str(status))'))
+        at_exit=f'import os; open({str(done)!r}, "w").write(str(status) + " " + " ".join('
+        'os.readlink(f"/proc/self/fd/{number}") for number in range(3)))'))
     path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
     result = subprocess.run(['sh', '-c', f'exec "$@" {closed}', 'sh', sys.executable, str(script)],
                             env={**os.environ, 'PYTHONPATH': path}, capture_output=True, text=True,
                             timeout=60)
     assert 'Traceback' not in result.stderr
-    assert (result.returncode, done.read_text()) == (0, '0')
+    assert result.returncode == 0
+    status, *files = done.read_text().split()
+    assert status == '0'
+    assert files.count(os.devnull) >= closed.count('&-')
 
 
 @pytest.mark.parametrize(('error', 'remedy'), [

@@ -295,6 +295,13 @@ def test_of_a_few_images_the_longest_time_between_them_is_their_pace(stamps, per
     assert watch(np.array(stamps) * MS, 0).period() == period * MS
 
 
+def test_a_pause_of_the_node_or_a_clock_that_was_set_is_no_pace_of_a_camera():
+    seen = watch(np.array([0, 33, 66]) * MS, 0)
+    seen.resume()
+    assert seen.period() == 0
+    assert watch(np.array([0, 33, 10 ** 9]) * MS, 0).period() == 60_000 * MS
+
+
 def test_another_type_on_the_topic_is_named(start, namespace, observer):
     process = start('classifier', namespace, architecture='linear', weights='none')
     observer.wait_for_state('active')
