@@ -101,7 +101,7 @@ class Classifier:
         try:
             self.backend, self.backend_reason = built(backend, self.network, settings, precision)
         except RuntimeError as error:
-            if self.device == cpu or not ran_out(error):
+            if self.device == cpu or not ran_out(str(error)):
                 raise
             full = f'the network does not fit on {self.device}: {first_line(error)}'
             numbers = resolve_precision(precision, cpu)

@@ -10,6 +10,7 @@ import torch
 
 __all__ = ['has_gpu', 'ran_out', 'resolve_device', 'resolve_precision']
 
+# How torch, cuBLAS and cuDNN report that a GPU's memory does not suffice.
 FULL = re.compile('out of memory|ALLOC_FAILED|NOT_INITIALIZED')
 # The first GPUs with matrix units for float16 (Volta).
 MATRIX_UNITS = (7, 0)
@@ -76,10 +77,9 @@ def has_gpu() -> bool:
     return any(any(DEVICES.glob(pattern)) for pattern in GPU_FILES)
 
 
-def ran_out(error: BaseException) -> bool:
-    """Tell whether a GPU's memory did not suffice, as torch and its libraries report it."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and bool(FULL.search(str(error))))
+def ran_out(report: str) -> bool:
+    """Tell whether what went wrong on a GPU is that its memory did not suffice."""
+    return bool(FULL.search(report))
 
 
 def trouble(device: torch.device) -> str:

@@ -29,6 +29,7 @@ from cnn_perception.backends.cuda_graphs import (
 from cnn_perception.backends.cuda_variants import fastest, noise, others, PICTURES
 from cnn_perception.backends.half import half_module
 from cnn_perception.backends.selection import LOGGER, register
+from cnn_perception.devices import ran_out
 from cnn_perception.preprocess import Preprocessing
 from cnn_perception.preprocessor import MOST_READERS
 import numpy as np
@@ -193,7 +194,7 @@ class CudaBackend(Backend):
                 self.function(*key), shape, self.dtype, lambda made: PinnedOutputs(made.shapes),
                 self._records and len(self._networks) < MOST_RECORDINGS)
             # What failed once would fail again, and take its memory with it each time.
-            self._records &= not found[0].failure or 'memory' in found[0].failure
+            self._records &= not found[0].failure or ran_out(found[0].failure)
             self._networks[key] = found
             return found
 

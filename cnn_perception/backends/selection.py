@@ -22,7 +22,8 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ['AUTO', 'choose', 'choose_precision', 'free', 'names', 'refusal', 'register', 'runs_on']
+__all__ = ['AUTO', 'choose', 'choose_precision', 'free', 'names', 'refusal', 'register', 'release',
+           'runs_on']
 
 LOGGER = logging.getLogger('cnn_perception')
 # Fastest first, as benchmarks/results has them; the last one runs every network.
@@ -104,9 +105,9 @@ def choose(name: str, module: nn.Module, preprocessing: Preprocessing, settings:
                 problem, failed = f'it cannot run this network: {error}', True
                 LOGGER.warning('backend %s is passed over: %s', candidate, error)
             else:
-                free(settings.device)  # of what it tried on its way
                 return backend, reason(name, backend, passed)
-            free(settings.device)
+            finally:
+                free(settings.device)  # of what it tried on its way, and of one that failed
         passed.append(f'{candidate}: {problem}')
     if not failed:
         raise ValueError(f"no backend has precision '{settings.precision}' on "
@@ -192,6 +193,12 @@ def free(device: torch.device) -> None:
     """
     if device.type == 'cuda':
         gc.collect()
+        release(device)
+
+
+def release(device: torch.device) -> None:
+    """Return to a GPU the memory of tensors that are gone."""
+    if device.type == 'cuda':
         with RECORDING:  # which older versions of torch do not survive
             torch.cuda.empty_cache()
 

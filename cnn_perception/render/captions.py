@@ -47,7 +47,7 @@ def fitted(title: str, width: int) -> str:
 
     First the choice goes, then the beginning of the name, which most layers have in common.
     """
-    room = width - 2 * MARGIN - APART - RANGE
+    room = title_room(width)
     name, *rest = title.split(SPACE)
     if style.text_width(title, FACE) > room:
         rest = rest[:1]
@@ -62,10 +62,14 @@ def fitted(title: str, width: int) -> str:
 def longest(parts: Sequence[str], width: int) -> str:
     """Compose a title of the first parts, as many as a picture so wide has room for."""
     kept = [*parts]
-    while len(kept) > 1 and (
-            style.text_width(SPACE.join(kept), FACE) > width - 2 * MARGIN - APART - RANGE):
+    while len(kept) > 1 and style.text_width(SPACE.join(kept), FACE) > title_room(width):
         kept.pop()
     return SPACE.join(kept)
+
+
+def title_room(width: int) -> int:
+    """Return how wide a title may be beside the range, on a picture so wide."""
+    return width - 2 * MARGIN - APART - RANGE
 
 
 def title_of(caption: str, shape: tuple[int, ...], shown: int, how: str | Sequence[int]) -> str:

@@ -7,7 +7,7 @@ import time
 import traceback
 from typing import Any
 
-from cnn_perception.backends.selection import free
+from cnn_perception.backends.selection import release
 from cnn_perception.ros import parameters, spinning
 from cnn_perception.ros.debug_settings import read_settings
 from cnn_perception.ros.log import forward_log
@@ -173,7 +173,7 @@ class ClassifierNode(LifecycleNode):
             del loaded
             if self.context.ok():  # the end of the process frees everything faster
                 give_back()
-                free(device)  # only now is the network gone
+                release(device)  # only now is the network gone
 
     def stop(self) -> bool:
         """Leave whatever state it is in and free everything; False where a thread is left."""
