@@ -19,7 +19,7 @@ demo: environment  ## classify photographs over ROS 2; or IMAGES=folder, VIDEO=f
 
 # Much of a test of a node is waiting, so two at once take little more than half of the time.
 test: environment  ## run all tests, two files at once; TESTS=path or ARGS='-k name' select
-	@$(RUN) -m pytest $(or $(TESTS),-n 2 --dist loadfile) $(ARGS)
+	@$(RUN) -m pytest $(or $(TESTS),-n 2 --dist loadfile --no-loadscope-reorder) $(ARGS)
 
 # None of these needs ROS 2.
 GPU_TESTS := test/test_backends.py test/test_cuda.py test/test_fusing.py test/test_weights.py

@@ -12,7 +12,9 @@ from types import SimpleNamespace
 from xml.etree import ElementTree
 
 from cnn_perception.ros import transport
+from cnn_perception.ros.camera import Camera, image_topic
 from cnn_perception.ros.diagnostics import camera_status, CameraStatistics
+from cnn_perception.ros.elsewhere import elsewhere
 from cnn_perception.ros.memory import keep_image_blocks
 from cnn_perception.ros.transport import (
     fast_dds_profile, image_environment, little_memory, other_users, profile_path)
@@ -198,25 +200,32 @@ def test_a_topic_that_nobody_publishes_is_told_once(monkeypatch):
     assert heard.unpublished(lambda: 'nor') == ''
 
 
-@pytest.mark.parametrize(('settings', 'published', 'topic', 'told'), [
-    ({'image_topic': 'front/image'}, Image, 'camera/image',
-     'front/image: nobody publishes it, but there are images on {}: set image_topic'),
-    ({'image_transport': 'compressed'}, CompressedImage, 'camera/image/compressed',
-     'image/compressed: nobody publishes it, but there are images on {}: set image_topic'),
-    ({'image_transport': 'compressed'}, Image, 'image',
-     'there are raw images on {}: set image_transport to raw'),
-    ({}, CompressedImage, 'image/compressed',
-     'there are compressed images on {}: set image_transport to compressed'),
-    ({'cameras': '[front, back]'}, Image, 'camera/image',
-     'back/image: nobody publishes it, but there are images on {}: remap')])
-def test_the_node_says_where_there_are_images(start, namespace, observer, settings, published,
-                                              topic, told):
+def test_the_node_says_where_there_are_images(start, namespace, observer):
     process = start('classifier', namespace, architecture='linear', weights='none',
-                    diagnostics_period=0.2, **settings)
-    publisher = observer.publisher(published, topic)
+                    diagnostics_period=0.2, cameras='[front, back]')
+    publisher = observer.publisher(Image, 'camera/image')
     observer.wait_for_state('active')
-    name = publisher.topic_name.removesuffix('/compressed')
-    process.wait_for_log(told.format(name), timeout=30.0)
+    for name in ('front', 'back'):
+        process.wait_for_log(
+            f'{name}/image: nobody publishes it, but there are images on {publisher.topic_name}: '
+            f'remap {namespace}/{name}/image', timeout=30.0)
+
+
+@pytest.mark.parametrize(('compressed', 'published', 'topic', 'told'), [
+    (False, Image, 'camera/image', 'but there are images on {}: set image_topic'),
+    (True, CompressedImage, 'camera/image/compressed',
+     'but there are images on {}: set image_topic'),
+    (True, Image, 'image', 'there are raw images on {}: set image_transport to raw'),
+    (False, CompressedImage, 'image/compressed',
+     'there are compressed images on {}: set image_transport to compressed')])
+def test_the_setting_that_takes_the_images_there_are_is_named(namespace, observer, compressed,
+                                                              published, topic, told):
+    publisher = observer.publisher(published, topic)
+    camera = Camera(observer.node, '', image_topic(observer.node, '', 'image', compressed),
+                    compressed)
+    told = told.format(publisher.topic_name.removesuffix('/compressed'))
+    assert observer.wait_for(lambda: told in elsewhere(observer.node, camera), timeout=10.0), (
+        elsewhere(observer.node, camera))
 
 
 @pytest.mark.parametrize('pause', [lambda seen: seen.complaint(0), TransportWatch.resume])
