@@ -39,7 +39,8 @@ class Prediction:
     The answer for one picture.
 
     scores: (K,) float32, softmax over the classes, read-only. labels: K unique names.
-    activations: for each tapped layer, (C, h, w) or (F,) float32.
+    activations: for each tapped layer, maps (C, h, w), tokens (L, F) or features
+    (F,), float32.
     """
 
     scores: np.ndarray

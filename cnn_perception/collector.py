@@ -1,4 +1,4 @@
-"""Python's garbage collector, kept from looking through what is made and stays."""
+"""Python's garbage collector, kept from what an import or a recording makes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ['without_collector']
 
 @contextlib.contextmanager
 def without_collector() -> Iterator[None]:
-    """Keep garbage from being looked for among what an import makes, and all of which stays."""
+    """Let no garbage be looked for meanwhile: most of what is made then stays."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -59,7 +59,7 @@ def resolve_device(name: str) -> tuple[torch.device, str]:
 
 def resolve_precision(name: str, device: torch.device) -> str:
     """
-    Turn `auto` into the fastest precision that keeps the answers within 0.02 on a device.
+    Turn `auto` into the precision worth trying on a device: what it computes fastest.
 
     float16 on a GPU with matrix units, bfloat16 on a CPU that has it, else float32. Any other name
     is returned as it is.

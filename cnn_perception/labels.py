@@ -106,8 +106,8 @@ def parse(path: Path) -> list[str]:
         if swapped:
             content = with_each([(index, name) for name, index in content.items()], path)
         try:
-            pairs = [(int(index), name) for index, name in content.items()]
-        except (TypeError, ValueError) as error:
+            pairs = [(index_of(index), name) for index, name in content.items()]
+        except ValueError as error:
             raise ValueError(f"labels: keys of '{path}' must be class indices, or the names with "
                              f'their indices as values: {error}') from error
         by_index = with_each(pairs, path)
@@ -121,6 +121,14 @@ def parse(path: Path) -> list[str]:
         raise ValueError(f"labels: '{path}' holds a {type(content).__name__}, expected a list of "
                          'names or a mapping from index to name')
     return [checked(index, name, path) for index, name in enumerate(content)]
+
+
+def index_of(key: object) -> int:
+    """Read a class index, which JSON has as a text; ValueError for what is none."""
+    # YAML reads `no` as False, and makes fractions.
+    if type(key) is int or (isinstance(key, str) and key.isdecimal()):
+        return int(key)
+    raise ValueError(f'got {key!r}')
 
 
 def with_each(pairs: Sequence[tuple[Any, Any]], path: Path) -> dict[Any, Any]:

@@ -1,4 +1,4 @@
-"""Cores: how many there are, and who may use them when."""
+"""The processor: its name, instructions and cores, and who may use those when."""
 
 from __future__ import annotations
 

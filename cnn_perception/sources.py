@@ -17,7 +17,7 @@ import numpy as np
 __all__ = ['Picture', 'PictureSource', 'open_source']
 
 PICTURE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.pgm', '.ppm', '.tif', '.tiff', '.webp')
-LOGGER = logging.getLogger('cnn_perception')
+LOGGER = logging.getLogger(__name__)
 # Pictures kept decoded, so that a short loop costs no decoding.
 KEPT = 32
 

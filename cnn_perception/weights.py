@@ -50,8 +50,8 @@ def load_network(architecture: str = DEFAULT_ARCHITECTURE, weights: str = 'defau
     """
     Build a network and load its weights.
 
-    weights: `default`, a torchvision weights name (`IMAGENET1K_V2`), the path of a
-    `.safetensors`, `.pth`, `.pt` or `.ckpt` file, or `none` for random values.
+    weights: `default`, a torchvision weights name (`IMAGENET1K_V2`), the path of a file (see
+    `checkpoints.SUFFIXES`), or `none` for random values.
     label_file, input_size, mean, std: replace what comes with the weights; empty keeps it.
     Raises ValueError with what to do where the weights cannot be had or do not fit.
     """

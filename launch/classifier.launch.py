@@ -6,7 +6,8 @@ Launch the classifier on one or more image topics.
 """
 
 from cnn_perception.ros import launching
-from cnn_perception.ros.parameters import CLASSIFIER, is_camera_name
+from cnn_perception.ros.camera_names import check_camera_names
+from cnn_perception.ros.parameters import CLASSIFIER
 from launch import LaunchContext, LaunchDescription
 from launch.actions import OpaqueFunction
 from launch_ros.actions import Node
@@ -73,11 +74,10 @@ def camera_names(context: LaunchContext) -> list[str]:
     """Return the names of the cameras, none where the argument is empty."""
     text = launching.value(context, 'cameras')
     names = [name.strip() for name in text.split(',')] if text else []
-    for name in names:
-        if not is_camera_name(name) or names.count(name) > 1:
-            problem = 'is there twice' if names.count(name) > 1 else 'is none'
-            raise RuntimeError(f"argument cameras is '{text}', expected names that differ, such "
-                               f"as front,left; '{name}' {problem}")
+    try:
+        check_camera_names(names)
+    except ValueError as error:
+        raise RuntimeError(f"argument cameras is '{text}': {error}") from error
     return names
 
 

@@ -7,11 +7,11 @@ import threading
 from cnn_perception import architectures, photographs
 from cnn_perception.architectures.efficientnet import BatchNormReLU6
 from cnn_perception.architectures.layer_table import describe
-from cnn_perception.backends.tapping import tap
+from cnn_perception.backends.tapping import TappedNetwork
 from cnn_perception.classifier import Classifier
 from cnn_perception.explain import (
-    dense_products, field_of, first_convolution, GradCam, layer_shapes, NetworkLayers,
-    resolve_layers, TopPatches)
+    dense_products, field_of, first_convolution, GradCam, NetworkLayers, resolve_layers,
+    TopPatches)
 from cnn_perception.explain import top_patches
 from cnn_perception.explain.activation_output import ActivationOutput
 from cnn_perception.explain.dense_head import DenseHead, Step
@@ -86,7 +86,7 @@ class Overwrites(nn.Module):
 def autograd_map(module, layer, batch, classes):
     """Grad-CAM with one backward pass through the whole network, as the paper writes it."""
     batch = batch.clone().requires_grad_(True)
-    logits, activations = tap(module, [layer])(batch)
+    logits, activations = TappedNetwork(module).derive([layer])(batch)
     maps = activations[layer]
     maps.retain_grad()
     sum(logits[row, index] for row, index in enumerate(classes)).backward()
@@ -96,7 +96,7 @@ def autograd_map(module, layer, batch, classes):
 
 def tapped(module, cam, batch):
     with torch.inference_mode():
-        return tap(module, cam.taps)(batch)[1]
+        return TappedNetwork(module).derive(cam.taps)(batch)[1]
 
 
 def test_maps_of_real_weights_equal_full_autograd(lite0):
@@ -278,7 +278,7 @@ def test_activations_that_are_known_and_that_are_not(part, known, dtype):
     if known:
         head = cam._head
         output = ActivationOutput(cam.layer, head.dense, head.last, head.places)
-        logits, values = tap(module.to(dtype), cam.taps)(batch.to(dtype))
+        logits, values = TappedNetwork(module.to(dtype)).derive(cam.taps)(batch.to(dtype))
         best = autograd_map(module.float(), cam.layer, batch, logits.argmax(1).tolist())
         heat = output(logits, values).relu()
         assert heat.dtype == torch.float32
@@ -350,6 +350,7 @@ class Pooled(nn.Module):
     (lambda maps: nn.functional.max_pool2d(maps, 3), 16),
     (lambda maps: nn.functional.avg_pool2d(maps, 3, 1), 121),
     (lambda maps: maps.mean((2, 3)), 1), (lambda maps: maps.mean(dim=[-1, -2]), 1),
+    (lambda maps: nn.functional.dropout(maps.mean((2, 3)), training=False), 1),
     # Not all of the gradient arrives: the map's sum is not known from what it was pooled into.
     (nn.AvgPool2d(3, padding=1), 0), (nn.AvgPool2d(2, divisor_override=3), 0),
     (lambda maps: nn.functional.avg_pool2d(maps, 3, padding=1), 0),
@@ -457,7 +458,7 @@ def test_taps_before_an_in_place_activation_show_the_convolution(kind):
     image = torch.randn(1, 3, 9, 9)
     with torch.inference_mode():
         expected = nn.functional.conv2d(image, module.conv.weight, module.conv.bias)
-        _, activations = tap(module, ['conv', 'relu'])(image)
+        _, activations = TappedNetwork(module).derive(['conv', 'relu'])(image)
     assert (expected < 0).any()
     torch.testing.assert_close(activations['conv'], expected, rtol=0, atol=0)
     torch.testing.assert_close(activations['relu'], expected.relu(), rtol=0, atol=0)
@@ -468,7 +469,7 @@ def test_taps_before_an_in_place_activation_show_the_convolution(kind):
 def test_shapes_are_those_of_the_activations(name):
     weights = 'default' if name == 'efficientnet_lite0' else 'none'
     classifier = Classifier(name, weights, 'cpu', backend='torch')
-    shapes = layer_shapes(classifier)
+    shapes = NetworkLayers(classifier).shapes
     names = classifier.layer_names()
     assert [layer for layer in names if layer in shapes] == list(shapes)
     taps = list(shapes)[::max(1, len(shapes) // 12)]
@@ -489,7 +490,7 @@ class Masked(nn.Module):
 def test_what_a_trace_has_lost_is_said():
     with pytest.raises(ValueError, match='layers of Masked cannot be tapped, because what was '
                        "traced of its forward pass does not run: 'NoneType' object"):
-        layer_shapes(Masked())
+        _ = NetworkLayers(Masked()).shapes
 
 
 @pytest.mark.parametrize(('name', 'expected'), [
@@ -547,7 +548,7 @@ def test_patterns_keep_their_order_without_repetition():
     ('convl', None, "no layer is called 'convl'; near matches: conv1"),
     ('layer1*.bn', None, r"no layer matches 'layer1\*.bn'; near matches: layer1.0.relu"),
     ('?????????', None, "there are conv1 to size, and 'auto'; all are listed by ~/list_layers"),
-    ('auto', None, 'pass layer_shapes'),
+    ('auto', None, 'pass those of NetworkLayers'),
     ('size', {'conv1': (1, 2, 2)}, 'not a tensor'),
     ('size', {'conv1': (1, 2, 2), 'size': (3, 4, 4, 8)}, "'size' gives 3 x 4 x 4 x 8, expected"),
     ('s*', {'conv1': (1, 2, 2), 'size': (3, 4, 4, 8)}, 'no layer matches')])
@@ -718,7 +719,7 @@ def test_layers_show_what_they_gave_although_it_is_overwritten(functional):
     batch = torch.rand(1, 3, 8, 8)
     after = 'relu' if functional else 'relu_'
     with torch.no_grad():
-        logits, activations = tap(module, ['conv', after])(batch)
+        logits, activations = TappedNetwork(module).derive(['conv', after])(batch)
         torch.testing.assert_close(activations['conv'], module.conv(batch))
         torch.testing.assert_close(activations[after], module.conv(batch).relu())
         torch.testing.assert_close(logits, module(batch))
@@ -746,7 +747,7 @@ class Masks(nn.Module):
 
 def test_operators_overwrite_nothing():
     batch = torch.rand(1, 3, 8, 8)
-    logits, activations = tap(Masks().eval(), ['and_'])(batch)
+    logits, activations = TappedNetwork(Masks().eval()).derive(['and_'])(batch)
     torch.testing.assert_close(logits, Masks()(batch))
     torch.testing.assert_close(activations['and_'], (batch > 0.5) & (batch < 0.6))
 

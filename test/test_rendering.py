@@ -7,6 +7,7 @@ from cnn_perception import photographs, render
 from cnn_perception.preprocess import Preprocessing
 from cnn_perception.preprocessor import Preprocessor
 from cnn_perception.render import captions, colormaps, letters, style
+from cnn_perception.render.channels import pick, strengths
 from cnn_perception.render.grid import LABEL
 import cv2
 import numpy as np
@@ -103,11 +104,11 @@ def test_the_widest_range_of_float32():
 def test_channels_first_strongest_and_listed():
     maps = np.zeros((5, 2, 2), np.float32)
     maps[3], maps[1, 0, 0], maps[4] = 2.0, 1.0, -3.0
-    assert render.select_channels(maps, 'first', 2).tolist() == [0, 1]
-    assert render.select_channels(maps, 'strongest', 4).tolist() == [4, 3, 1, 0]
-    assert render.select_channels(maps, [4, 0, 4]).tolist() == [4, 0, 4]
+    assert pick(5, 'first', 2).tolist() == [0, 1]
+    assert pick(5, 'strongest', 4, strengths(maps)).tolist() == [4, 3, 1, 0]
+    assert pick(5, [4, 0, 4], 2).tolist() == [4, 0, 4]
     maps[0, 0, 0] = np.nan
-    assert render.select_channels(maps, 'strongest', 2).tolist() == [4, 3]
+    assert pick(5, 'strongest', 2, strengths(maps)).tolist() == [4, 3]
     picture = render.mosaic(waves(5, 4, 4), channels=[3, 1], **PLAIN)
     expected = render.mosaic(waves(5, 4, 4)[[3, 1]], **PLAIN)
     np.testing.assert_array_equal(picture, expected)
@@ -166,7 +167,7 @@ def test_mistakes_in_a_mosaic(activation, options, error, message):
 
 def test_every_colour_map_begins_and_ends_as_opencv_has_it():
     steps = np.arange(256, dtype=np.uint8)[None]
-    for name in render.colormap_names():
+    for name in colormaps.names():
         coloured = colormaps.colourise(steps, name)
         if name == 'grey':
             expected = np.repeat(steps[..., None], 3, axis=2)
@@ -174,7 +175,7 @@ def test_every_colour_map_begins_and_ends_as_opencv_has_it():
             bgr = cv2.applyColorMap(steps, getattr(cv2, f'COLORMAP_{name.upper()}'))
             expected = bgr[..., ::-1]
         np.testing.assert_array_equal(coloured, expected)
-    assert {'viridis', 'jet', 'grey'} <= set(render.colormap_names())
+    assert {'viridis', 'jet', 'grey'} <= set(colormaps.names())
 
 
 def test_a_vector_is_a_strip_with_all_units_in_order():

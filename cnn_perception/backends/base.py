@@ -53,9 +53,10 @@ class Backend:
     should know about how it runs, '' if nothing.
     """
 
-    name: ClassVar[str] = ''
-    devices: ClassVar[tuple[str, ...]] = ('cpu', 'cuda')
-    precisions: ClassVar[tuple[str, ...]] = ('float32', 'float16', 'bfloat16')
+    # Given by `selection.register`.
+    name: ClassVar[str]
+    devices: ClassVar[tuple[str, ...]]
+    precisions: ClassVar[tuple[str, ...]]
 
     def __init__(self, module: nn.Module, preprocessing: Preprocessing,
                  settings: Settings) -> None:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
 import torch
 
 __all__ = ['Batch', 'by_size', 'Forward', 'joined', 'LARGEST', 'parts_of', 'room_for',
-           'roomy_parts']
+           'roomy_parts', 'Tapped']
 
 # What is compiled or recorded for a number of pictures is for a power of two, at most this.
 LARGEST = 16
-# (N, K) logits and, for each tap, (N, C, h, w) or (N, F): float32.
+# (N, K) logits and, for each tap, (N, C, h, w), (N, L, F) or (N, F): float32.
 Forward = tuple[np.ndarray, dict[str, np.ndarray]]
+# A module (N, C, h, w) -> (logits, {tap: activation}), or what a compiler made of one.
+Tapped = Callable[[torch.Tensor], tuple[torch.Tensor, dict[str, torch.Tensor]]]
 Batch = TypeVar('Batch', np.ndarray, torch.Tensor, list[int], Sequence[np.ndarray])
 
 

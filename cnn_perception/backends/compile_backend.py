@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import shutil
 import threading
@@ -10,9 +11,9 @@ from types import FunctionType
 
 from cnn_perception.backends.base import (
     CompileError, drop_taps, first_line, Settings)
-from cnn_perception.backends.batches import Forward, joined, LARGEST, parts_of
-from cnn_perception.backends.selection import LOGGER, register
-from cnn_perception.backends.torch_backend import Network, TorchBackend
+from cnn_perception.backends.batches import Forward, joined, LARGEST, parts_of, Tapped
+from cnn_perception.backends.selection import register
+from cnn_perception.backends.torch_backend import TorchBackend
 from cnn_perception.preprocess import Preprocessing
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch import nn
 
 __all__ = ['CompileBackend']
 
+LOGGER = logging.getLogger(__name__)
 # One specialisation for each batch size and set of taps; torch's own limit is 8.
 MOST_SHAPES = 128
 COMPILERS = ('g++', 'clang++', 'c++')
@@ -42,7 +44,7 @@ class CompileBackend(TorchBackend):
         """Compile for one picture; CompileError where torch cannot."""
         super().__init__(module, preprocessing, settings)
         keep_in(settings.cache_dir)
-        self._compiled: dict[tuple[int, tuple[str, ...]], Network] = {}
+        self._compiled: dict[tuple[int, tuple[str, ...]], Tapped] = {}
         self._building = threading.Lock()
         try:
             self._compile(self.tapped(()), (1, ()), self.prepare([
@@ -76,7 +78,7 @@ class CompileBackend(TorchBackend):
                 network = self._compiled.get(key) or self._build(batch, key)
         return self.run(network, batch)
 
-    def _build(self, batch: torch.Tensor, key: tuple[int, tuple[str, ...]]) -> Network:
+    def _build(self, batch: torch.Tensor, key: tuple[int, tuple[str, ...]]) -> Tapped:
         module = self.tapped(key[1])
         try:
             return self._compile(module, key, batch)
@@ -91,7 +93,7 @@ class CompileBackend(TorchBackend):
         drop_taps(self._compiled, taps)
 
     def _compile(self, module: nn.Module, key: tuple[int, tuple[str, ...]],
-                 batch: torch.Tensor) -> Network:
+                 batch: torch.Tensor) -> Tapped:
         import torch._dynamo.config as dynamo
         # torch's own name for this has changed; either way it is only a limit.
         for limit in ('recompile_limit', 'cache_size_limit'):
@@ -114,7 +116,7 @@ def keep_in(folder: str) -> None:
         os.environ.update({FOLDER: before} if before is not None else {})
 
 
-def of_its_own(module: nn.Module) -> Network:
+def of_its_own(module: nn.Module) -> Tapped:
     """Return a function that runs a module; what is compiled of it goes when it goes."""
     def run(batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         return module(batch)

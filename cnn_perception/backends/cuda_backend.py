@@ -5,10 +5,8 @@ The uint8 pictures go to the GPU from pinned memory; resizing, crop and normalis
 recording for each (pictures, height, width), the network one for each (pictures, taps), in the
 fastest of several ways (`cuda_variants`) where nothing is tapped. Choosing cuDNN's algorithms
 takes seconds for each number of pictures, so only powers of two are recorded, and tapped networks
-for one picture; a number between them is run with some room left over. All work is queued on one
-stream of the engine's own, by one thread at a time: a lock is held from the upload to the answer,
-or to the queued copy into a new batch and from there to the answer. Recording has another stream
-and another lock, so that answers do not wait for it.
+for one picture. A lock lets one thread at a time queue work on the engine's stream, from upload to
+answer; another may record meanwhile, on a stream of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 import contextlib
 import copy
+import logging
 import threading
 import time
 from typing import TypeVar
@@ -28,7 +27,7 @@ from cnn_perception.backends.cuda_graphs import (
     answer, Function, in_float32, PinnedOutputs, Recorded, Recorder, Staging)
 from cnn_perception.backends.cuda_variants import fastest, noise, others, PICTURES
 from cnn_perception.backends.half import half_module
-from cnn_perception.backends.selection import LOGGER, register
+from cnn_perception.backends.selection import register
 from cnn_perception.devices import ran_out
 from cnn_perception.preprocess import Preprocessing
 from cnn_perception.preprocessor import MOST_READERS
@@ -38,6 +37,7 @@ from torch import nn
 
 __all__ = ['CudaBackend']
 
+LOGGER = logging.getLogger(__name__)
 # Beyond this many networks new ones are not recorded.
 MOST_RECORDINGS = 128
 Host = TypeVar('Host', Staging, PinnedOutputs)

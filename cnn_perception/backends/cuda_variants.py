@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 import contextlib
 from dataclasses import dataclass
+import logging
 import math
 import statistics
 from typing import cast
@@ -14,7 +15,6 @@ from cnn_perception.backends.cuda_graphs import Recorded
 from cnn_perception.backends.folding import folded
 from cnn_perception.backends.fusing import fused, multiplied
 from cnn_perception.backends.half import whole_precision
-from cnn_perception.backends.selection import LOGGER
 from cnn_perception.backends.tapping import TappedNetwork
 from cnn_perception.turns import TRACING
 import numpy as np
@@ -23,6 +23,7 @@ from torch import fx, nn
 
 __all__ = ['Candidate', 'fastest', 'noise', 'others', 'PICTURES', 'variants']
 
+LOGGER = logging.getLogger(__name__)
 # Replays that are timed together, and how often.
 REPLAYS, ROUNDS = 10, 5
 # Candidates that are timed: what comes later has not been faster anywhere yet.

@@ -22,6 +22,8 @@ from torch import nn
 
 __all__ = ['half_module', 'round_kernels', 'whole_precision']
 
+LOGGER = logging.getLogger(__name__)
+
 
 class _WholePrecision:
     """torch's settings, which are the process's, while any thread computes with ours."""
@@ -71,8 +73,7 @@ class _WholePrecision:
             # Newer settings of torch were used, which exclude these: the process has chosen.
             if not self._told:
                 self._told = True
-                logging.getLogger('cnn_perception').warning(
-                    "torch's precision is left as this process has set it: %s", error)
+                LOGGER.warning("torch's precision is left as this process has set it: %s", error)
             self._before.pop('allow_tf32', None)
             return
         cudnn.allow_tf32 = False

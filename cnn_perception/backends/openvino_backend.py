@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import importlib.util
+import logging
 import threading
 from typing import Any
 
@@ -19,7 +20,7 @@ from cnn_perception.backends.base import (
 from cnn_perception.backends.batches import Forward, joined, LARGEST, parts_of
 from cnn_perception.backends.openvino_convert import (
     convert, last_line, round_constants, with_normalisation)
-from cnn_perception.backends.selection import LOGGER, register
+from cnn_perception.backends.selection import register
 from cnn_perception.preprocess import Preprocessing
 from cnn_perception.processor import physical_cores
 from cnn_perception.turns import TRACING
@@ -29,6 +30,7 @@ from torch import nn
 
 __all__ = ['OpenVINOBackend']
 
+LOGGER = logging.getLogger(__name__)
 HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'float16': 'f16', 'int8': 'f32'}
 CAPABILITIES = {'bfloat16': 'BF16', 'float16': 'FP16', 'int8': 'INT8'}
 

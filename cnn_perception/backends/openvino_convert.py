@@ -8,11 +8,11 @@ takes 2.2 s, most of it for bookkeeping per submodule, and it sends no telemetry
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 import warnings
 
 from cnn_perception.backends.half import round_kernels
-from cnn_perception.backends.selection import LOGGER
 from cnn_perception.preprocess import Preprocessing
 from cnn_perception.processor import one_torch_thread
 from cnn_perception.turns import TRACING
@@ -22,6 +22,8 @@ from torch import nn
 
 __all__ = ['convert', 'fold_normalisations', 'last_line', 'round_constants',
            'with_normalisation']
+
+LOGGER = logging.getLogger(__name__)
 
 
 def convert(module: nn.Module, shape: tuple[int, ...]) -> Any:

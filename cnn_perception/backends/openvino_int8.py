@@ -12,18 +12,19 @@ import contextlib
 import hashlib
 import importlib.metadata
 import importlib.util
+import logging
 import os
 from pathlib import Path
 from typing import Any
 
 from cnn_perception.backends.base import CompileError, Settings
 from cnn_perception.backends.openvino_convert import fold_normalisations, last_line
-from cnn_perception.backends.selection import LOGGER
 from cnn_perception.processor import adds_bytes_in_16_bits
 import numpy as np
 
 __all__ = ['quantise', 'refusal']
 
+LOGGER = logging.getLogger(__name__)
 # Ranges of activations seen on fewer pictures are those of these pictures.
 FEW_PICTURES = 10
 # Counted up when something else is made of the same model and pictures.

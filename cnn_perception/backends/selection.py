@@ -25,7 +25,7 @@ from torch import nn
 __all__ = ['AUTO', 'choose', 'choose_precision', 'free', 'names', 'refusal', 'register', 'release',
            'runs_on']
 
-LOGGER = logging.getLogger('cnn_perception')
+LOGGER = logging.getLogger(__name__)
 # Fastest first, as benchmarks/results has them; the last one runs every network.
 AUTO = {'cpu': ('openvino', 'torch'), 'cuda': ('cuda', 'torch')}
 # Largest difference of a probability on a picture of noise. It is there to catch an engine that

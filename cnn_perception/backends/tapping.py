@@ -19,7 +19,7 @@ from cnn_perception.turns import TRACING
 import torch
 from torch import fx, nn
 
-__all__ = ['TappedNetwork', 'tap']
+__all__ = ['TappedNetwork']
 
 feature_extraction = import_quickly('torchvision.models.feature_extraction')
 
@@ -94,11 +94,6 @@ def overwrites(node: fx.Node) -> bool:
     return (node.op in ('call_method', 'call_function') and name.endswith('_')
             and not name.endswith('__')
             and getattr(node.target, '__module__', '') != '_operator')
-
-
-def tap(module: nn.Module, taps: Sequence[str]) -> fx.GraphModule:
-    """Derive a tapped module in one step; see `TappedNetwork.derive`."""
-    return TappedNetwork(module).derive(taps)
 
 
 def tracing_options() -> dict[str, list | tuple]:

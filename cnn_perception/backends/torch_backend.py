@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import threading
 
-from cnn_perception.backends.base import Backend, channels_last, DTYPES, Forward, Settings
+from cnn_perception.backends.base import Backend, channels_last, DTYPES, Settings
+from cnn_perception.backends.batches import Forward, Tapped
 from cnn_perception.backends.half import half_module, whole_precision
 from cnn_perception.backends.selection import register
 from cnn_perception.preprocess import Preprocessing
@@ -14,11 +14,9 @@ from cnn_perception.turns import TRACING
 import torch
 from torch import nn
 
-__all__ = ['Network', 'TorchBackend']
+__all__ = ['TorchBackend']
 
 PASS = threading.RLock()
-# A module (N, C, h, w) -> (logits, {tap: activation}), or what a compiler made of one.
-Network = Callable[[torch.Tensor], tuple[torch.Tensor, dict[str, torch.Tensor]]]
 
 
 @register('torch')
@@ -65,12 +63,12 @@ class TorchBackend(Backend):
         """Free the module; see `Backend.forget`."""
         self._tapped.pop(taps, None)
 
-    def run(self, module: Network, batch: torch.Tensor) -> Forward:
+    def run(self, module: Tapped, batch: torch.Tensor) -> Forward:
         """Run a module (N, C, h, w) -> (logits, {tap: activation}) on a prepared batch."""
         with PASS:
             return self.run_beside_others(module, batch)
 
-    def run_beside_others(self, module: Network, batch: torch.Tensor) -> Forward:
+    def run_beside_others(self, module: Tapped, batch: torch.Tensor) -> Forward:
         """Run as `run` does, while another thread may be running a module too."""
         # A thread takes over what was set when it first used torch: `one_torch_thread`'s, perhaps.
         if self._threads and torch.get_num_threads() != self._threads:

@@ -10,10 +10,10 @@ that `Classifier.predict` takes as taps.
 from .fields import field_of, field_table
 from .grad_cam import GradCam
 from .names import is_spatial, maps_of, resolve_layers
-from .network_layers import first_convolution, layer_shapes, NetworkLayers
+from .network_layers import first_convolution, NetworkLayers
 from .top_patches import TopPatches
 
 __all__ = [
     'GradCam', 'NetworkLayers', 'TopPatches', 'field_of', 'field_table', 'first_convolution',
-    'is_spatial', 'layer_shapes', 'maps_of', 'resolve_layers',
+    'is_spatial', 'maps_of', 'resolve_layers',
 ]

@@ -21,11 +21,9 @@ from torch import fx, nn
 from .dense_products import backwards, compact, native, Values
 from .derivatives import derivative, is_known
 from .names import is_single
-from .network_layers import NetworkLayers
+from .network_layers import NetworkLayers, PASSED_OVER
 
 __all__ = ['dense_head', 'DenseHead', 'linear_of', 'Step']
-
-PASSED_OVER = ('Dropout', 'Flatten', 'Identity', 'dropout', 'flatten')
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,9 @@ def resolve_layers(patterns: Iterable[str], layer_names: Sequence[str],
     for its output, a name with the wildcards *, ? and [...], which stands for all that match in
     the order of the forward pass, or `auto`: an early, a middle and a late layer with rows and
     columns, each the last one before the maps become smaller; where there are fewer, layers of
-    tokens or features. shapes: (C, h, w), (L, F) or (F,) of each layer, see `layer_shapes`; `auto`
-    needs them, and layers that cannot be shown, because they give no tensor or one of more axes,
-    are refused. Raises ValueError with near matches for what names no layer.
+    tokens or features. shapes: (C, h, w), (L, F) or (F,) of each layer, see `NetworkLayers`;
+    `auto` needs them, and layers that cannot be shown, because they give no tensor or one of more
+    axes, are refused. Raises ValueError with near matches for what names no layer.
     """
     known = [name for name in layer_names
              if shapes is None or 1 <= len(shapes.get(name, ())) <= MOST_AXES]
@@ -44,7 +44,7 @@ def resolve_layers(patterns: Iterable[str], layer_names: Sequence[str],
         elif pattern == AUTO:
             if shapes is None:
                 raise ValueError("'auto' chooses layers by their shapes, which were not given: "
-                                 'pass layer_shapes(...)')
+                                 'pass those of NetworkLayers')
             found = automatic({name: shapes[name] for name in known})
         else:
             found = [name for name in known if fnmatchcase(name, pattern)]

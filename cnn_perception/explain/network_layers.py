@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-__all__ = ['NetworkLayers', 'first_convolution', 'layer_shapes', 'reachable']
+__all__ = ['NetworkLayers', 'PASSED_OVER', 'first_convolution', 'reachable']
 
 Shape = tuple[int, ...]
 IMAGENET_SHAPE = (3, 224, 224)
+# What hands a value and its gradient on as they are; see `NetworkLayers.kind_of`.
+PASSED_OVER = ('Dropout', 'Flatten', 'Identity', 'dropout', 'flatten')
 
 
 class NetworkLayers:
@@ -135,16 +137,6 @@ def own_input_shape(module: nn.Module) -> Shape:
     """Return the (C, h, w) that a module says it was made for, else (3, 224, 224)."""
     shape = stated_input_shape(module)
     return tuple(shape) if isinstance(shape, (tuple, list)) else IMAGENET_SHAPE
-
-
-def layer_shapes(network: Classifier | nn.Module, input_shape: Shape | None = None
-                 ) -> dict[str, Shape]:
-    """
-    Return {layer: (C, h, w) or (F,)} of all layers that give a tensor, in one forward pass.
-
-    See `NetworkLayers`, which also keeps what it found.
-    """
-    return NetworkLayers(network, input_shape).shapes
 
 
 def first_convolution(module: nn.Module) -> tuple[str, np.ndarray] | None:

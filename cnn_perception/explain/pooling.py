@@ -11,11 +11,10 @@ from __future__ import annotations
 from torch import fx, nn
 
 from .names import is_single
-from .network_layers import NetworkLayers
+from .network_layers import NetworkLayers, PASSED_OVER
 
 __all__ = ['places_behind']
 
-UNCHANGED = ('Dropout', 'Flatten', 'Identity', 'flatten')
 WITHOUT_PADDING = ('AvgPool2d', 'avg_pool2d')
 POOLED = ('AdaptiveAvgPool2d', 'AdaptiveMaxPool2d', 'MaxPool2d', 'adaptive_avg_pool2d',
           'adaptive_max_pool2d', 'max_pool2d', *WITHOUT_PADDING)
@@ -51,7 +50,7 @@ def only_pools(layers: NetworkLayers, node: fx.Node) -> bool:
         return isinstance(axes, (tuple, list)) and tuple(axes) in ROWS_AND_COLUMNS
     if kind in WITHOUT_PADDING:
         return is_plain_average(layers, node)
-    return kind in (*UNCHANGED, *POOLED)
+    return kind in (*PASSED_OVER, *POOLED)
 
 
 def is_plain_average(layers: NetworkLayers, node: fx.Node) -> bool:

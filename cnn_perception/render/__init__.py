@@ -6,20 +6,18 @@ Pictures of answers and of what the network does, all (H, W, 3) uint8 RGB.
 `dashboard` all of it on one picture. Nothing in here runs a network or knows torch.
 """
 
-from .channels import present, select_channels
-from .colormaps import names as colormap_names
 from .contact_sheet import contact_sheet
 from .dashboard import dashboard, for_dashboard, MOSAIC_COUNT, MOSAIC_SIZE
 from .edges import EDGE_FILTERS, edge_response, edges
 from .filters import filters
 from .geometry import input_window, InputWindow
 from .heatmap import heatmap_blend
+from .map_options import MapOptions
 from .mosaic import mosaic
 from .overlay import legible, overlay
 
 __all__ = [
-    'EDGE_FILTERS', 'InputWindow', 'MOSAIC_COUNT', 'MOSAIC_SIZE', 'colormap_names',
-    'contact_sheet', 'dashboard', 'edge_response', 'edges', 'filters', 'for_dashboard',
-    'heatmap_blend', 'input_window', 'legible', 'mosaic', 'overlay', 'present',
-    'select_channels',
+    'EDGE_FILTERS', 'InputWindow', 'MOSAIC_COUNT', 'MOSAIC_SIZE', 'MapOptions', 'contact_sheet',
+    'dashboard', 'edge_response', 'edges', 'filters', 'for_dashboard', 'heatmap_blend',
+    'input_window', 'legible', 'mosaic', 'overlay',
 ]

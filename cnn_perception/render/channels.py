@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ['as_maps', 'extremes', 'pick', 'present', 'select_channels', 'strengths']
+__all__ = ['as_maps', 'extremes', 'pick', 'present', 'strengths']
 
 
 def as_maps(activation: np.ndarray) -> np.ndarray:
@@ -60,20 +60,6 @@ def present(channels: str | Sequence[int], shape: Sequence[int]) -> str | tuple[
     return tuple(channel for channel in channels if channel < shape[0]) or tuple(channels)
 
 
-def select_channels(activation: np.ndarray, how: str | Sequence[int] = 'first', count: int = 64
-                    ) -> np.ndarray:
-    """
-    Choose channels of an activation (C, h, w).
-
-    how: `first`, `strongest` (highest mean square first, equal ones by number) or a list of
-    channel numbers, which is taken as it is. count: how many at most, for the first two. Returns
-    (n,) channel numbers. Raises ValueError where a number is not one of the layer's.
-    """
-    maps = as_maps(activation)
-    strength = strengths(maps) if how == 'strongest' else None
-    return pick(len(maps), how, count, strength)
-
-
 def strengths(maps: np.ndarray) -> np.ndarray:
     """
     Return the mean square of each map: (C, h, w) -> (C,) float32; what is not finite counts as 0.
@@ -89,8 +75,14 @@ def strengths(maps: np.ndarray) -> np.ndarray:
 
 
 def pick(channels: int, how: str | Sequence[int], count: int,
-         strength: np.ndarray | None) -> np.ndarray:
-    """Choose as `select_channels` does, from the strength (C,) of each channel."""
+         strength: np.ndarray | None = None) -> np.ndarray:
+    """
+    Choose from so many channels; returns (n,) channel numbers.
+
+    how: `first`, `strongest` (equal ones by number) or a list of channel numbers, which is taken
+    as it is. count: how many at most, for the first two. strength: (C,) of each channel, which
+    `strongest` goes by. Raises ValueError where a number is not one of the layer's.
+    """
     if isinstance(how, str):
         if count < 1:
             raise ValueError(f'count is {count}, expected at least 1 channel')

@@ -37,7 +37,7 @@ def mosaic(activation: np.ndarray, *, channels: str | Sequence[int] = 'first', c
     Draw the activation of a layer as one picture (H, W, 3) uint8 RGB.
 
     activation: maps (C, h, w) float32, or a vector (F,), which is shown as a strip of all its
-    units. channels, count: see `select_channels`. normalize: the range of values that the colours
+    units. channels, count: see `channels.pick`. normalize: the range of values that the colours
     span, `map` (each map its own), `layer` (all channels together) or a fixed (low, high); values
     beyond are cut, NaN shows as the lowest. colormap: see `colormaps.names`. scale: whole zoom of
     a map's pixels, 0 chooses one; either is reduced, and large maps are shrunk, so that the

@@ -49,7 +49,7 @@ class ClassifierNode(LifecycleNode):
         self._left_behind: list[Running] = []
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._questions = create_questions(
-            self, lambda: self._loaded, lambda: self._running)
+            self, self.condition, lambda: self._loaded, lambda: self._running)
         self._reporter = Reporter(
             self, lambda: self._loaded, lambda: self._running,
             lambda: (self.condition(), self._failure), self.settings['diagnostics_period'])
@@ -148,7 +148,7 @@ class ClassifierNode(LifecycleNode):
         gc.freeze()
 
     def _activate(self) -> None:
-        self._running = Running(self, self._loaded)
+        self._running = Running(self, self._loaded, lambda: self.settings)
         if self.settings['enable']:
             self._subscribe()
 

@@ -130,8 +130,8 @@ class DebugLayers:
         if settings.patches_layer:
             self._check_layer('debug.patches_layer', settings.patches_layer)
             self._field(self.patches_layer(settings))
-        if isinstance(settings.channels, tuple):
-            self._check_channels(settings)
+        if isinstance(settings.maps.channels, tuple):
+            self._check_channels(settings, settings.maps.channels)
         if isinstance(settings.patches_channels, tuple):
             name = self.patches_layer(settings)
             channels = self.layers.shapes[name][0] if name else 0
@@ -139,13 +139,13 @@ class DebugLayers:
                 raise ValueError(f"debug.patches_channels has {missing}, but layer '{name}' has "
                                  f'{channels} channels: expected 0 to {channels - 1}')
 
-    def _check_channels(self, settings: DebugSettings) -> None:
+    def _check_channels(self, settings: DebugSettings, channels: tuple[int, ...]) -> None:
         """Refuse channels that no layer on show has; what only some lack is left out of those."""
         shapes = [self.layers.shapes.get(layer, ())
                   for layer in self.topics(settings).values()]
         most = max((shape[0] for shape in shapes if len(shape) == 3), default=0)
-        if most and min(settings.channels) >= most:
-            raise ValueError(f'debug.channels is {settings.channels}, but no layer of '
+        if most and min(channels) >= most:
+            raise ValueError(f'debug.channels is {channels}, but no layer of '
                              f'debug.layers has more than {most} channels: expected 0 to '
                              f'{most - 1}')
 

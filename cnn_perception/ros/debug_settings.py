@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-import math
 import re
 from typing import Any
 
 from cnn_perception.labels import find_class
-from cnn_perception.render import colormap_names, present
+from cnn_perception.render.map_options import (
+    MapOptions, read_channels, read_colormap, read_normalize)
 
 __all__ = ['AUTO_TOPICS', 'DebugSettings', 'FIXED_TOPICS', 'read_settings', 'topic_name']
 
@@ -18,8 +18,8 @@ AUTO = 'auto'
 # layout fits all of them.
 AUTO_TOPICS = ('early', 'middle', 'late')
 FIXED_TOPICS = ('overlay', 'cam', 'edges', 'top_patches', 'dashboard')
-# More maps are too small to see, more rows of patches too many to look at.
-MOST_SHOWN, MOST_PATCHED = 1024, 32
+# More rows of patches are too many to look at.
+MOST_PATCHED = 32
 RESERVED = (*FIXED_TOPICS, *AUTO_TOPICS, 'filters')
 
 
@@ -28,18 +28,12 @@ class DebugSettings:
     """
     What the debug pictures show.
 
-    patterns: of layer names, or `auto`. channels: `first`, `strongest` or channel numbers; count:
-    how many of the first two. normalize: `map`, `layer` or (low, high). cam_class: index of the
-    class to explain, None for the best one.
+    patterns: of layer names, or `auto`. maps: how a layer is drawn. cam_class: index of the class
+    to explain, None for the best one.
     """
 
     patterns: tuple[str, ...]
-    channels: str | tuple[int, ...]
-    count: int
-    normalize: str | tuple[float, float]
-    colormap: str
-    scale: int
-    labels: bool
+    maps: MapOptions
     cam_layer: str
     cam_class: int | None
     cam_opacity: float
@@ -47,12 +41,6 @@ class DebugSettings:
     patches_channels: int | tuple[int, ...]
     rate: float
     overlay_classes: int
-
-    def mosaic_options(self, shape: tuple[int, ...]) -> dict[str, Any]:
-        """Return the keyword arguments of `render.mosaic` for an activation of this shape."""
-        return {'channels': present(self.channels, shape), 'count': self.count,
-                'normalize': self.normalize, 'colormap': self.colormap, 'scale': self.scale,
-                'labels': self.labels}
 
 
 def read_settings(values: Mapping[str, Any], class_names: tuple[str, ...] = ()) -> DebugSettings:
@@ -67,48 +55,17 @@ def read_settings(values: Mapping[str, Any], class_names: tuple[str, ...] = ()) 
     if chosen == 'first':
         raise ValueError("debug.patches_channels is 'first ...', expected 'strongest N' or "
                          "channel numbers such as '3, 17'")
-    colormap = values['debug.colormap']
-    if colormap not in colormap_names():
-        raise ValueError(f"debug.colormap is '{colormap}', expected one of: "
-                         f'{", ".join(colormap_names())}')
+    maps = MapOptions(
+        channels, count, read_normalize('debug.normalize', values['debug.normalize']),
+        read_colormap('debug.colormap', values['debug.colormap']), values['debug.scale'],
+        values['debug.labels'])
     return DebugSettings(
-        patterns=tuple(pattern for pattern in values['debug.layers'] if pattern),
-        channels=channels, count=count, normalize=read_normalize(values['debug.normalize']),
-        colormap=colormap, scale=values['debug.scale'], labels=values['debug.labels'],
+        patterns=tuple(pattern for pattern in values['debug.layers'] if pattern), maps=maps,
         cam_layer=values['debug.cam_layer'],
         cam_class=read_class(str(values['debug.cam_class']), class_names),
         cam_opacity=values['debug.cam_opacity'], patches_layer=values['debug.patches_layer'],
         patches_channels=most if chosen == 'strongest' else chosen,
         rate=values['debug.rate'], overlay_classes=values['debug.overlay_classes'])
-
-
-def read_channels(name: str, text: str, most: int = MOST_SHOWN
-                  ) -> tuple[str | tuple[int, ...], int]:
-    """Read `first 64`, `strongest 16` or `0, 5, 7`: at most so many."""
-    if match := re.fullmatch(r'\s*(first|strongest)(?:\s+(\d{1,9}))?\s*', text):
-        count = int(match[2] or min(64, most))
-        if 1 <= count <= most:
-            return match[1], count
-    elif re.fullmatch(r'\s*\d{1,9}(\s*,\s*\d{1,9})*\s*', text):
-        numbers = tuple(dict.fromkeys(int(number) for number in text.split(',')))
-        if len(numbers) <= most:
-            return numbers, most
-    raise ValueError(f"{name} is '{text}', expected 'first N', 'strongest N' with N from 1 to "
-                     f"{most}, or as many channel numbers such as '0, 5, 7'")
-
-
-def read_normalize(text: str) -> str | tuple[float, float]:
-    """Read `map`, `layer` or `low, high`."""
-    if text in ('map', 'layer'):
-        return text
-    try:
-        low, high = (float(part) for part in text.split(','))
-    except ValueError:
-        low = high = 0.0
-    if low < high and math.isfinite(low) and math.isfinite(high):
-        return low, high
-    raise ValueError(f"debug.normalize is '{text}', expected 'map', 'layer' or a range such as "
-                     "'0, 6'")
 
 
 def read_class(text: str, names: tuple[str, ...]) -> int | None:

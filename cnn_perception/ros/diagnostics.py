@@ -35,8 +35,8 @@ class CameraStatistics:
 
     received: arrived. classified: answered. dropped: replaced by a newer one while the network
     was busy. lost: published, but never arrived. rejected: not a usable image. failed: the network
-    raised. numbered: the publisher counts its images, alone: and is the only one, without which
-    the third and fourth are not known. Safe across threads.
+    raised. numbered: the middleware numbers the images of a publisher. alone: there is only one;
+    dropped and lost are known where both hold. Safe across threads.
     """
 
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
@@ -55,7 +55,7 @@ class CameraStatistics:
         default_factory=lambda: (time.monotonic(), 0, 0, 0))
 
     def count(self, name: str, frames: int = 1, problem: str = '') -> None:
-        """Count frames under a name of COUNTERS."""
+        """Count frames under a name of COUNTERS; problem: what was wrong with the last one."""
         with self._lock:
             self.counts[name] += frames
             if name == 'received':

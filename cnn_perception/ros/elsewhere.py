@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cnn_perception.ros.camera import Camera
 from rclpy.node import Node
+from sensor_msgs.msg import CompressedImage
 
 __all__ = ['elsewhere']
 
@@ -15,7 +16,7 @@ MOST = 3
 
 def elsewhere(node: Node, camera: Camera) -> str:
     """Say on which topics images are published, and what to set so that the node takes those."""
-    own = next(name for name, kind in TRANSPORTS.items() if kind == camera.type_name)
+    own = 'compressed' if camera.message_type is CompressedImage else 'raw'
     found = {transport: topics(node, transport) for transport in TRANSPORTS}
     if found[own]:
         remedy = (f'remap {camera.topic}' if camera.name else

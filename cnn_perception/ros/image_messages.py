@@ -20,9 +20,8 @@ import cv2
 import numpy as np
 from sensor_msgs.msg import CompressedImage, Image
 
-__all__ = ['BRIDGED', 'CONVERTERS', 'cv_bridge_status', 'from_rgb', 'to_compressed', 'to_rgb']
+__all__ = ['BRIDGED', 'cv_bridge_status', 'from_rgb', 'to_compressed', 'to_rgb']
 
-CONVERTERS = ('auto', 'cv_bridge', 'builtin')
 # cv_bridge calls 8UC*, 16UC1 and 32FC1 "not a color format", and has no code for nv12, nv21 and
 # (before 2024) uyvy and yuyv.
 BRIDGED = frozenset(
@@ -76,32 +75,24 @@ def cv_bridge_status() -> tuple[bool, str]:
     return False, f'cv_bridge is installed but does not work ({reason})'
 
 
-def to_rgb(message: Any, converter: str = 'auto') -> np.ndarray:
+def to_rgb(message: Any) -> np.ndarray:
     """
     Turn a sensor_msgs/Image, serialised or not, or CompressedImage into an RGB picture.
 
-    converter: 'auto' takes cv_bridge where it works and the image is one it converts like the
-    built-in decoder; 'builtin' never; 'cv_bridge' like 'auto', but raises RuntimeError where
-    cv_bridge does not work. A CompressedImage is always decoded by the built-in one: cv_bridge
-    takes every file for bgr8 and cannot read grey ones.
+    cv_bridge does it where it works and the image is one it converts like the built-in decoder;
+    never a CompressedImage: it takes every file for bgr8 and cannot read grey ones.
 
     Return (H, W, 3) uint8, channels R, G, B. Treat it as read-only: an rgb8 picture is a view of
     the message's data where its rows are not padded.
 
-    Raise ImageError for an image that cannot be decoded, TypeError for another message type,
-    ValueError for another converter.
+    Raise ImageError for an image that cannot be decoded, TypeError for another message type.
     """
-    if converter not in CONVERTERS:
-        raise ValueError(f'converter is {converter!r}; one of {", ".join(CONVERTERS)} is expected')
-    works, why = (False, '') if converter == 'builtin' else cv_bridge_status()
-    if converter == 'cv_bridge' and not works:
-        raise RuntimeError(f"converter 'cv_bridge': {why}; use 'auto' or 'builtin', or repair it")
     if isinstance(message, CompressedImage):
         return decode_compressed(message.data, message.format)
     if not isinstance(message, (Image, SerialisedImage)):
         raise TypeError(f'message is a {type(message).__name__}; sensor_msgs/Image or '
                         'sensor_msgs/CompressedImage is expected')
-    if works and _fits_cv_bridge(message):
+    if _fits_cv_bridge(message) and cv_bridge_status()[0]:
         try:
             return np.ascontiguousarray(_bridge().imgmsg_to_cv2(message, 'rgb8'))
         except TypeError as error:  # which its own class of errors is

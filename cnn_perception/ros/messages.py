@@ -9,7 +9,10 @@ from cnn_perception.weights import Network
 from std_msgs.msg import Header
 from vision_msgs.msg import Classification, LabelInfo, ObjectHypothesis, VisionClass, VisionInfo
 
-__all__ = ['classification', 'label_info', 'vision_info']
+__all__ = ['MOST_NAMES', 'classification', 'label_info', 'vision_info']
+
+# That VisionClass can number.
+MOST_NAMES = 65536
 
 
 def classification(top: Sequence[ClassScore], header: Header, class_id_format: str = 'name'
@@ -29,11 +32,11 @@ def label_info(labels: Sequence[str], threshold: float, header: Header) -> Label
     """
     List all class names by index, for subscribers that get only indices.
 
-    vision_msgs numbers classes with 16 bits, so that names past 65535 are left out.
+    vision_msgs numbers classes with 16 bits, so that names past MOST_NAMES are left out.
     """
     return LabelInfo(header=header, threshold=threshold, class_map=[
         VisionClass(class_id=index, class_name=name)
-        for index, name in enumerate(labels[:65536])])
+        for index, name in enumerate(labels[:MOST_NAMES])])
 
 
 def vision_info(network: Network, label_topic: str, version: int, header: Header) -> VisionInfo:

@@ -11,11 +11,11 @@ __all__ = ['Letter', 'Mailbox']
 
 @dataclass(frozen=True)
 class Letter:
-    """A message with the camera it came from and when it came, in ns of the steady clock."""
+    """A message, of an image with its camera and when it came, in ns of the steady clock."""
 
     camera: str
     message: Any
-    arrival: int
+    arrival: int = 0
 
 
 class Mailbox:

@@ -1,7 +1,8 @@
 """
 Every parameter of the nodes, in one table each: declaration, range, description, README.
 
-A parameter is declared, validated and documented from its row; nothing else knows its default.
+A parameter is declared and documented from its row, which is the only place of its default; types,
+ranges and choices are checked here, the rest where it is used.
 """
 
 from __future__ import annotations
@@ -10,15 +11,14 @@ import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 import difflib
-import re
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.parameter import Parameter as RosParameter
 
-__all__ = ['CLASSIFIER', 'IMAGE_SOURCE', 'Parameter', 'declare', 'is_camera_name', 'refusal',
-           'values', 'warn_of_unknown']
+__all__ = ['CLASSIFIER', 'IMAGE_SOURCE', 'Parameter', 'declare', 'refusal', 'values',
+           'warn_of_unknown']
 
 LIVE = 'live'
 UNCONFIGURED = 'unconfigured'
@@ -77,7 +77,7 @@ CLASSIFIER = (
     Parameter('architecture', 'efficientnet_lite0', 'Network: a name of torchvision or of the '
               'lectures, timm/NAME, or the path of a .yaml network.'),
     Parameter('weights', 'default', 'default (as published), a torchvision weights name, a '
-              '.safetensors or .pth file, or none (random: answers mean nothing).'),
+              'file (.safetensors, .pth and such), or none (random: answers mean nothing).'),
     Parameter('labels', '', 'File with the class names: .txt (one a line), .json or .yaml; empty '
               'takes those of the weights.'),
     Parameter('device', 'auto', 'auto (a GPU where there is one), cpu, cuda or cuda:N.'),
@@ -173,7 +173,7 @@ IMAGE_SOURCE = (
               'serves best-effort subscribers.', choices=('best_effort', 'reliable'), when=START),
     Parameter('jpeg_quality', 90, 'Quality of image/compressed.', bounds=(1, 100), when=LIVE),
     Parameter('wait_for_subscribers', 0, 'Publish nothing until that many subscriptions are '
-              'matched.', bounds=(0, 1000), when=START),
+              'matched, and one in any case.', bounds=(0, 1000), when=START),
     Parameter('exit_when_done', False, 'End the process after the last loop.', when=START),
 )
 
@@ -243,8 +243,3 @@ def refusal(table: Iterable[Parameter], changes: Iterable[RosParameter],
                     f'at the next configure: ros2 lifecycle set {node_name} deactivate, then '
                     'cleanup, set the parameter, then configure and activate')
     return ''
-
-
-def is_camera_name(name: str) -> bool:
-    """Tell whether topics can be below this name, relative to the node's namespace."""
-    return re.fullmatch(r'[A-Za-z]\w*(/[A-Za-z]\w*)*', name, re.ASCII) is not None

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-import time
 from typing import Any
 
 from cnn_perception import render
 from cnn_perception.answer_pictures import activation_picture, answer_picture
 from cnn_perception.classifier import Prediction
 from cnn_perception.explain import TopPatches
+from cnn_perception.render.map_options import MapOptions
 from cnn_perception.ros.camera import Camera
 from cnn_perception.ros.debug_layers import DebugLayers
 from cnn_perception.ros.debug_settings import DebugSettings
@@ -89,7 +89,7 @@ class Pictures:
 
     def post(self, drawing: Drawing) -> None:
         """Hand a frame over for drawing; one that is still waiting is skipped and counted."""
-        if self.mailbox.put(Letter(drawing.camera.name, drawing, time.monotonic_ns())):
+        if self.mailbox.put(Letter(drawing.camera.name, drawing)):
             drawing.camera.statistics.count('pictures_skipped')
 
     # the pictures' thread
@@ -102,12 +102,12 @@ class Pictures:
         self._wishes.plan([(drawing.camera, drawing.wish) for drawing in drawings])
         taps = self._wishes.taps()
         if not self._prepared.is_settled(taps):
-            self.preparing_mailbox.put(Letter('', taps, time.monotonic_ns()))
+            self.preparing_mailbox.put(Letter('', None))
 
     # the preparing thread
 
     def prepare(self, letters: list[Letter]) -> None:
-        """Prepare what is wanted now."""
+        """Prepare what is wanted now; the letter only says that something is."""
         self._prepared.prepare(self._wishes.taps)
 
     # the pictures' thread again
@@ -130,7 +130,7 @@ class Pictures:
     def _picture(self, name: str, drawing: Drawing, made: dict[str, np.ndarray]
                  ) -> np.ndarray | None:
         if name in drawing.plan.layers:
-            return self._mosaic(drawing, drawing.plan.layers[name])
+            return self._mosaic(drawing, drawing.plan.layers[name], MapOptions.of_layer)
         if name == 'overlay':
             return self._overlay(drawing, render.legible(drawing.rgb))
         if name == 'edges':
@@ -147,18 +147,17 @@ class Pictures:
         return answer_picture(rgb, drawing.prediction, self._layers.classifier.network,
                               drawing.duration, drawing.settings.overlay_classes)
 
-    def _mosaic(self, drawing: Drawing, layer: str, **options: Any) -> np.ndarray | None:
+    def _mosaic(self, drawing: Drawing, layer: str,
+                size: Callable[[MapOptions, Sequence[int]], dict[str, Any]]) -> np.ndarray | None:
         activation = drawing.prediction.activations.get(layer)
         if activation is None:
             return None
-        settings = drawing.settings
-        options = {**settings.mosaic_options(activation.shape), **options}
-        if options['channels'] not in (settings.channels, 'first') and (
-                told := (layer, settings.channels)) not in self._told:
+        maps = drawing.settings.maps
+        if maps.lacks(activation.shape) and (told := (layer, maps.channels)) not in self._told:
             self._told.add(told)
             self._warn(f"'{layer}' has {len(activation)} channels: not all of debug.channels")
         try:
-            return render.mosaic(activation, caption=layer, **options)
+            return render.mosaic(activation, caption=layer, **size(maps, activation.shape))
         except ValueError as error:
             self._warn(f"layer '{layer}' cannot be drawn: {error}")
             return None
@@ -195,9 +194,7 @@ class Pictures:
         if drawing.wish.plan is None or (
                 not whole and not self._prepared.failed(self._wishes.taps())):
             return None  # in a moment; a picture that says that there are none would be wrong
-        mosaics = [self._mosaic(drawing, layer, largest=render.MOSAIC_SIZE,
-                                count=min(drawing.settings.count, render.MOSAIC_COUNT),
-                                labels=False)
+        mosaics = [self._mosaic(drawing, layer, MapOptions.on_dashboard)
                    for layer in list(drawing.plan.layers.values())[:DASHBOARD_LAYERS]]
         # Words are drawn after a small picture has been enlarged, or they would be as coarse.
         rgb = render.for_dashboard(drawing.rgb)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from functools import partial
 from itertools import islice
@@ -11,11 +11,11 @@ from typing import Any
 from cnn_perception.classifier import Classifier
 from cnn_perception.ros import messages
 from cnn_perception.ros.camera import Camera, image_topic
+from cnn_perception.ros.camera_names import check_camera_names
 from cnn_perception.ros.debug_layers import DebugLayers
 from cnn_perception.ros.debug_settings import DebugSettings, read_settings
 from cnn_perception.ros.image_messages import cv_bridge_status, from_rgb
 from cnn_perception.ros.log import Throttled
-from cnn_perception.ros.parameters import is_camera_name
 from cnn_perception.ros.pictures import Pictures
 from cnn_perception.ros.pipeline import Pipeline
 from cnn_perception.ros.prepared_taps import PreparedTaps
@@ -89,6 +89,10 @@ class Loaded:
         self._vision = self._latched(VisionInfo, '~/vision_info')
         self._filters = (None if self._kernels is None else
                          self._latched(Image, '~/debug/filters'))
+        if (count := len(self.classifier.labels)) > messages.MOST_NAMES:
+            node.get_logger().warning(
+                f'~/label_info has the first {messages.MOST_NAMES} of {count} class names: '
+                'vision_msgs numbers them with 16 bits')
         self.publish_labels(settings['score_threshold'])
         self._vision.publish(messages.vision_info(
             self.classifier.network, self._labels.topic_name, version, self._header()))
@@ -135,18 +139,19 @@ class Loaded:
 class Running:
     """The threads of an active node: one answers, one draws, one prepares what is to be drawn."""
 
-    def __init__(self, node, loaded: Loaded) -> None:
-        """Start them; `receiver` is not subscribed yet."""
+    def __init__(self, node: Node, loaded: Loaded,
+                 settings: Callable[[], Mapping[str, Any]]) -> None:
+        """Start them; `receiver` is not subscribed yet. settings returns the current ones."""
         self._node = node
         logger = node.get_logger()
         # rclpy remembers the severity of each place that logs, so that each needs its own line.
         warn = Throttled(lambda text: logger.warning(text))
         self._error = Throttled(lambda text: logger.error(text))
         self.receiver = Receiver(node, loaded.cameras,
-                                 lambda: node.settings['batch_window_ms'] / 1000.0)
+                                 lambda: settings()['batch_window_ms'] / 1000.0)
         self.pictures = Pictures(loaded.layers, loaded.prepared, lambda: loaded.debug, warn)
         self._pipeline = Pipeline(loaded.classifier, loaded.cameras, self.pictures,
-                                  lambda: node.settings, node.get_clock(), warn, self._error)
+                                  settings, node.get_clock(), warn, self._error)
         # OpenCV's threads are made for whoever needs them first, and as nice as that.
         cv2.cvtColor(np.zeros((480, 640, 3), np.uint8), cv2.COLOR_BGR2RGB)
         self._workers = [
@@ -185,11 +190,7 @@ def camera_names(cameras: tuple[str, ...]) -> list[str]:
     names = list(cameras) or ['']
     if names == ['']:
         return names
-    for name in names:
-        if not is_camera_name(name) or names.count(name) > 1:
-            fault = 'is there twice' if is_camera_name(name) else 'is not'
-            raise ValueError(f'cameras are {names}, expected relative names that differ, of '
-                             f"letters, digits and _, such as [front, left]; '{name}' {fault}")
+    check_camera_names(names)
     return names
 
 

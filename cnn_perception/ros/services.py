@@ -21,13 +21,14 @@ __all__ = ['create_questions']
 STEPS = {'unconfigured': 'configure', 'inactive': 'activate'}
 
 
-def create_questions(node: Node, loaded: Callable[[], Loaded | None],
+def create_questions(node: Node, condition: Callable[[], str],
+                     loaded: Callable[[], Loaded | None],
                      running: Callable[[], Running | None]) -> list[Service]:
     """
     Offer `~/describe`, `~/list_layers` and `~/reset_patches`.
 
     loaded, running return None while the node is unconfigured or inactive, when the questions
-    are answered with success false.
+    are answered with success false and the condition that the node is in.
     """
     tables: WeakKeyDictionary[Loaded, str] = WeakKeyDictionary()
 
@@ -48,22 +49,22 @@ def create_questions(node: Node, loaded: Callable[[], Loaded | None],
         current.pictures.reset_patches()
         return 'the patches seen so far are forgotten'
 
-    return [question(node, '~/describe', loaded, layer_table),
-            question(node, '~/list_layers', loaded, layers),
-            question(node, '~/reset_patches', running, reset)]
+    return [question(node, '~/describe', condition, loaded, layer_table),
+            question(node, '~/list_layers', condition, loaded, layers),
+            question(node, '~/reset_patches', condition, running, reset)]
 
 
-def question(node: Node, name: str, current: Callable[[], Any | None],
-             answer: Callable[[Any], str]) -> Service:
+def question(node: Node, name: str, condition: Callable[[], str],
+             current: Callable[[], Any | None], answer: Callable[[Any], str]) -> Service:
     """Offer one question; what `answer` cannot say becomes the message of a failure."""
     def respond(request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         subject = current()
         if subject is None:
-            condition = node.condition()
-            response.message = f'the node is {condition}'
-            if condition in STEPS:
+            state = condition()
+            response.message = f'the node is {state}'
+            if state in STEPS:
                 response.message += (f': ros2 lifecycle set {node.get_fully_qualified_name()} '
-                                     f'{STEPS[condition]}')
+                                     f'{STEPS[state]}')
             return response
         try:
             response.message = answer(subject)

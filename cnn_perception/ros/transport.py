@@ -30,7 +30,8 @@ def fast_dds_profile() -> str:
 
 def little_memory(environment: Mapping[str, str]) -> str:
     """Say what that means, where `image_environment` has given the small profile; else ''."""
-    if str(profile_path(SMALL)) not in (environment.get(name) for name in PROFILE_VARIABLES):
+    if (not environment.get('RMW_IMPLEMENTATION', 'rmw_fastrtps_cpp').startswith('rmw_fastrtps')
+            or str(profile_path(SMALL)) not in map(environment.get, PROFILE_VARIABLES)):
         return ''
     return (f'there is little room in {SHARED_MEMORY}: of images larger than 2560 x 1440 Fast DDS '
             'loses some (a container has more room with docker run --shm-size=1g)')

@@ -31,16 +31,18 @@ LOST_SHARE = 0.15
 LATE_PERIODS = 1.5
 LATE_AT_LEAST = 0.05
 CONFIG = '$(ros2 pkg prefix --share cnn_perception)/config'
-FAST_DDS = 'rmw_fastrtps_cpp'
+# With static types (_cpp) and with dynamic ones (_dynamic_cpp).
+FAST_DDS = 'rmw_fastrtps'
+COMPRESSED = 'use image_transport compressed'
 REMEDIES = {
     FAST_DDS: 'start the camera with a larger shared-memory segment: export '
     f'FASTRTPS_DEFAULT_PROFILES_FILE={CONFIG}/{{profile}} (Kilted and later: '
-    'FASTDDS_DEFAULT_PROFILES_FILE), or use image_transport compressed',
+    f'FASTDDS_DEFAULT_PROFILES_FILE), or {COMPRESSED}',
     'rmw_cyclonedds_cpp': 'let sockets hold whole images: sudo sysctl -w '
     'net.core.rmem_max=16777216, start camera and classifier with '
-    f'CYCLONEDDS_URI=file://{CONFIG}/cyclonedds.xml, or use image_transport compressed',
+    f'CYCLONEDDS_URI=file://{CONFIG}/cyclonedds.xml, or {COMPRESSED}',
     'rmw_zenoh_cpp': 'enable transport/shared_memory in the session configuration of camera and '
-    'classifier, or use image_transport compressed'}
+    f'classifier, or {COMPRESSED}'}
 # Of a camera's steps: how many are whole multiples of the usual one, and how closely, where that
 # is steady; and how often gaps must come and go, which a camera that becomes slower does once.
 USUAL_STEP = 20
@@ -83,8 +85,8 @@ class TransportWatch:
 
     def __init__(self, middleware: str = FAST_DDS) -> None:
         """Begin to wait for images."""
-        self._middleware = middleware
-        self._remedy = REMEDIES.get(middleware, REMEDIES[FAST_DDS]).format(
+        self._fast_dds = middleware.startswith(FAST_DDS)
+        self._remedy = REMEDIES.get(FAST_DDS if self._fast_dds else middleware, COMPRESSED).format(
             profile=fast_dds_profile())
         self._lock = threading.Lock()
         self._matched_since: float | None = None
@@ -205,7 +207,7 @@ class TransportWatch:
                               'and qos.reliability is reliable: set qos.reliability to '
                               'best_effort')
         if time.monotonic() - self._matched_since > LONGER:
-            users = other_users() if self._middleware == FAST_DDS else ''
+            users = other_users() if self._fast_dds else ''
             same = ('Fast DDS hands images over within one user alone: where the camera runs as '
                     f'{users}, start both as one user; else ') if users else ''
             return self._once('silent', f'{publishers} publisher(s) of this topic, but no image '

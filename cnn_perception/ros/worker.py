@@ -1,4 +1,4 @@
-"""The thread that decodes and infers, so that the executor stays free for everything else."""
+"""A thread that does what takes time, so that the executor stays free for everything else."""
 
 from __future__ import annotations
 

@@ -17,7 +17,6 @@ from pathlib import Path
 import re
 import sys
 import time
-from typing import Any
 
 from cnn_perception import photographs, render
 from cnn_perception.answer_pictures import activation_picture, answer_picture
@@ -26,9 +25,10 @@ from cnn_perception.classifier import Classifier
 from cnn_perception.console import write
 from cnn_perception.explain import first_convolution, GradCam, NetworkLayers, resolve_layers
 from cnn_perception.labels import find_class
+from cnn_perception.render.map_options import MapOptions
 from cnn_perception.sources import read_picture
 from cnn_perception.tools.folders import check_folder, make_folder
-from cnn_perception.tools.visualize_options import parser, read_channels, read_range
+from cnn_perception.tools.visualize_options import parser, read_maps
 import cv2
 import numpy as np
 
@@ -55,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError(f'{"one at a time" if images else "which image"}? Give --image FILE '
                              f'or --image {"|".join(photographs.NAMES)}')
         frame = None if options.list else _image(images[0])
+        maps = read_maps(options)
         if frame is not None:
             check_folder(options.out)
         classifier = Classifier(
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if frame is None:
             write(_listed(layers))
         else:
-            _visualize(frame, classifier, layers, options)
+            _visualize(frame, classifier, layers, maps, options)
     except (ValueError, OSError) as error:
         print(f'visualize: {" ".join(str(error).split())}', file=sys.stderr)
         return 2
@@ -87,7 +88,7 @@ def _listed(layers: NetworkLayers) -> str:
 
 
 def _visualize(frame: np.ndarray, classifier: Classifier, layers: NetworkLayers,
-               options: argparse.Namespace) -> None:
+               maps: MapOptions, options: argparse.Namespace) -> None:
     names = resolve_layers(options.layers, layers.names, layers.shapes)
     cam: GradCam | None = None
     try:
@@ -118,16 +119,9 @@ def _visualize(frame: np.ndarray, classifier: Classifier, layers: NetworkLayers,
     if found is not None:
         pictures['filters'] = render.filters(found[1], caption=found[0])
     pictures['edges'] = render.edges(_smaller(frame))
-    channels, options.count = read_channels(options.channels, options.count)
-    drawing = {'normalize': read_range(options.normalize), 'colormap': options.colormap}
-    mosaics = _mosaics({name: prediction.activations[name] for name in names}, channels, drawing,
-                       options)
-    small = [render.mosaic(prediction.activations[name], caption=name, labels=False,
-                           largest=render.MOSAIC_SIZE,
-                           count=min(options.count, render.MOSAIC_COUNT),
-                           **drawing, channels=render.present(
-                               channels, prediction.activations[name].shape))
-             for name in list(mosaics)[:3]]
+    mosaics = _mosaics({name: prediction.activations[name] for name in names}, maps)
+    small = [render.mosaic(activation, caption=name, **maps.on_dashboard(activation.shape))
+             for name in list(mosaics)[:3] for activation in [prediction.activations[name]]]
     above = upper(render.for_dashboard(frame))
     pictures['dashboard'] = render.dashboard(above['overlay'], above.get('cam'), small, [latency])
     for name, mosaic in mosaics.items():
@@ -147,20 +141,17 @@ def _smaller(frame: np.ndarray) -> np.ndarray:
     return cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
 
 
-def _mosaics(activations: Mapping[str, np.ndarray], channels: str | Sequence[int],
-             drawing: Mapping[str, Any], options: argparse.Namespace) -> dict[str, np.ndarray]:
+def _mosaics(activations: Mapping[str, np.ndarray], maps: MapOptions) -> dict[str, np.ndarray]:
     """Draw the layers that can be drawn, and say which cannot; ValueError where none can."""
     mosaics: dict[str, np.ndarray] = {}
     problems: dict[str, ValueError] = {}
     for name, activation in activations.items():
-        shown = render.present(channels, activation.shape)
-        if shown not in (channels, 'first'):
+        if maps.lacks(activation.shape):
             print(f'{name} has {len(activation)} channels: not all of --channels',
                   file=sys.stderr)
         try:
             mosaics[name] = render.mosaic(
-                activation, caption=name, count=options.count, scale=options.scale,
-                labels=options.numbers, **drawing, channels=shown)
+                activation, caption=name, **maps.of_layer(activation.shape))
         except ValueError as error:
             problems[name] = error
     if problems and not mosaics:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
 from cnn_perception import photographs
+from cnn_perception.render.map_options import (
+    MapOptions, MOST, read_channels, read_colormap, read_normalize)
 
-__all__ = ['parser', 'read_channels', 'read_range']
+__all__ = ['parser', 'read_maps']
 
 
 def parser() -> argparse.ArgumentParser:
@@ -57,26 +58,13 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def read_channels(words: Sequence[str], count: int) -> tuple[str | tuple[int, ...], int]:
-    """Read which channels, and how many of the first or strongest."""
-    words = ' '.join(words).replace(',', ' ').split()
-    if words and not words[0].isdecimal() and (
-            len(words) == 1 or (len(words) == 2 and words[1].isdecimal() and int(words[1]))):
-        return words[0], int(words[-1]) if len(words) == 2 else count
-    if not words or not all(word.isdecimal() for word in words):
-        raise ValueError(f"--channels: got '{' '.join(words)}', expected 'first', 'strongest' or "
-                         'channel numbers')
-    return tuple(dict.fromkeys(int(word) for word in words)), count
-
-
-def read_range(words: Sequence[str]) -> str | tuple[float, float]:
-    """Read the range of the colours: `map`, `layer`, or two numbers."""
-    words = ' '.join(words).replace(',', ' ').split()
-    if len(words) == 1:
-        return words[0]
-    try:
-        low, high = (float(word) for word in words)
-    except ValueError as error:
-        raise ValueError(f"--normalize: got '{' '.join(words)}', expected 'map', 'layer' or two "
-                         'numbers') from error
-    return low, high
+def read_maps(options: argparse.Namespace) -> MapOptions:
+    """Read how layers are drawn; ValueError names the option that is wrong and what it takes."""
+    if not 1 <= options.count <= MOST:
+        raise ValueError(f'--count is {options.count}, expected from 1 to {MOST}')
+    if options.scale < 0:
+        raise ValueError(f'--scale is {options.scale}, expected a whole number, 0 for automatic')
+    channels, count = read_channels('--channels', ' '.join(options.channels), usual=options.count)
+    return MapOptions(
+        channels, count, read_normalize('--normalize', ' '.join(options.normalize)),
+        read_colormap('--colormap', options.colormap), options.scale, options.numbers)

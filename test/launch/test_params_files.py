@@ -123,7 +123,7 @@ def test_the_lecture_room_shows_layers_of_its_network():
     assert list(layers.topics(debug)) == [
         'early', 'middle', 'late', 'conv_stem', 'blocks_1_1_add', 'blocks_3_2_add', 'classifier']
     assert layers.patches(debug)
-    assert (debug.channels, debug.count, debug.rate) == ('strongest', 16, 5.0)
+    assert (debug.maps.channels, debug.maps.count, debug.rate) == ('strongest', 16, 5.0)
 
 
 @pytest.mark.parametrize('path', sorted((ROOT / 'launch').glob('*.py')),

@@ -122,7 +122,8 @@ def test_a_dashboard_that_is_shown_is_whole(bench, monkeypatch):
     one.show('a')
     assert shown == []
     for change in (lambda: None, lambda: one.watch('a', 'top_patches'),
-                   lambda: setattr(one, 'settings', replace(one.settings, colormap='grey')),
+                   lambda: setattr(one, 'settings', replace(
+                       one.settings, maps=replace(one.settings.maps, colormap='grey'))),
                    lambda: setattr(one, 'settings', replace(one.settings, cam_layer='tanh1'))):
         change()
         before = len(shown)
@@ -142,7 +143,7 @@ def test_the_dashboard_shows_as_many_maps_as_are_asked_for(bench, monkeypatch):
         return original(activation, **options)
     monkeypatch.setattr(render, 'mosaic', mosaic)
     one = bench('a')
-    one.settings = replace(one.settings, count=4)
+    one.settings = replace(one.settings, maps=replace(one.settings.maps, count=4))
     one.watch('a', 'dashboard')
     one.show('a')
     one.show('a')
@@ -182,7 +183,7 @@ def test_topics_are_those_of_layers_that_the_network_has(architecture, patterns,
 
 def test_a_channel_asked_for_twice_is_shown_once():
     values = {row.name: row.default for row in CLASSIFIER}
-    assert read_settings({**values, 'debug.channels': '5, 3, 5'}).channels == (5, 3)
+    assert read_settings({**values, 'debug.channels': '5, 3, 5'}).maps.channels == (5, 3)
 
 
 def test_only_the_last_class_activation_map_is_kept(layers):

@@ -37,7 +37,7 @@ def test_what_was_loaded_is_warm_for_all_cameras_and_leaves_no_topic(node):
 def test_the_window_is_in_seconds(node):
     node.settings['batch_window_ms'] = 30.0
     loaded = Loaded(node, node.settings, 1)
-    running = Running(node, loaded)
+    running = Running(node, loaded, lambda: node.settings)
     assert running.receiver._window() == 0.03
     assert running.stop()
     assert running.ended()
@@ -48,7 +48,7 @@ def test_the_window_is_in_seconds(node):
 def report(node, monkeypatch):
     """Return (cameras, receiver, report); report gives the statuses of a report."""
     loaded = Loaded(node, node.settings, 1)
-    running = Running(node, loaded)
+    running = Running(node, loaded, lambda: node.settings)
     reporter = Reporter(node, lambda: loaded, lambda: running, lambda: ('active', ''), 3600.0)
     assert reporter._timer.clock.clock_type == ClockType.STEADY_TIME
     sent = []
@@ -122,7 +122,7 @@ def test_a_mean_alone_is_refused():
 
 
 @pytest.mark.parametrize(('names', 'fault'), [
-    (('a', 'b', 'a'), "'a' is there twice"), (('a', '1'), "'1' is not")])
+    (('a', 'b', 'a'), "'a' is there twice"), (('a', '1'), "'1' is none")])
 def test_names_of_cameras_that_are_refused(names, fault):
     with pytest.raises(ValueError, match=fault):
         camera_names(names)

@@ -67,7 +67,9 @@ UNEVEN = np.random.default_rng(0).choice([1, 1, 2, 3], 90)
 
 @pytest.mark.parametrize(('middleware', 'remedy'), [
     ('rmw_cyclonedds_cpp', 'config/cyclonedds.xml'), ('rmw_fastrtps_cpp', 'config/fastdds.xml'),
-    ('rmw_zenoh_cpp', 'transport/shared_memory'), ('rmw_other_cpp', 'config/fastdds.xml')])
+    ('rmw_zenoh_cpp', 'transport/shared_memory'),
+    ('rmw_fastrtps_dynamic_cpp', 'config/fastdds.xml'),
+    ('rmw_other_cpp', '; use image_transport compressed')])
 def test_losses_without_numbers_show_in_the_gaps(middleware, remedy):
     complaint = watch_gaps(stamped(UNEVEN, 0.02), middleware=middleware)
     assert re.match(r'4\d % of the images seem not to arrive, by the gaps', complaint)
@@ -406,6 +408,7 @@ def test_a_profile_is_taken_that_there_is_room_for(free, name, monkeypatch):
     small = name == 'fastdds_small.xml'
     assert ('--shm-size=1g' in little_memory(given)) is small
     assert little_memory({'FASTRTPS_DEFAULT_PROFILES_FILE': '/own.xml'}) == ''
+    assert little_memory({**given, 'RMW_IMPLEMENTATION': 'rmw_cyclonedds_cpp'}) == ''
     assert f'config/{name} ' in watch(
         np.arange(60) * 66 * MS, 4 * MS, missing=1, lost=1).complaint(1)
 

@@ -7,10 +7,10 @@ import sys
 import time
 
 from cnn_perception.classifier import Classifier
-from cnn_perception.explain import layer_shapes
+from cnn_perception.explain import NetworkLayers
 from cnn_perception.photographs import photograph
 from cnn_perception.tools.visualize import main
-from cnn_perception.tools.visualize_options import read_channels, read_range
+from cnn_perception.tools.visualize_options import parser, read_maps
 import cv2
 import numpy as np
 import pytest
@@ -110,14 +110,13 @@ def test_layers_that_cannot_be_drawn_are_told_and_left_out(tmp_path, capsys):
 def test_list(capsys):
     assert main([*LENET, '--list']) == 0
     listed = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
-    shapes = layer_shapes(Classifier('lenet5', 'none', 'cpu', backend='torch'))
+    shapes = NetworkLayers(Classifier('lenet5', 'none', 'cpu', backend='torch')).shapes
     assert listed == [[name, ' x '.join(map(str, shape))] for name, shape in shapes.items()]
 
 
 @pytest.mark.parametrize(('arguments', 'told'), [
     ([], 'which image? Give --image'),
     (['--image', 'cat', '--image', 'coffee'], 'one at a time? Give --image'),
-    (['--image', 'cat', *LENET, '--channels', 'first', '0'], "--channels: got 'first 0'"),
     (['--image', 'cat', *LENET, '--out', '/proc/none'], '--out: got /proc/none, expected'),
     (['--image', 'nothing.png'], "--image: got 'nothing.png'"),
     (['--image', __file__], 'is not a picture'),
@@ -125,11 +124,7 @@ def test_list(capsys):
     (['--image', 'cat', *LENET, '--layers', 'conv9'], 'near matches: conv'),
     (['--image', 'cat', *LENET, '--cam-layer', 'fc1'], 'without rows and columns'),
     (['--image', 'cat', *LENET, '--class', 'dog'], "--class: got 'dog'"),
-    (['--image', 'cat', *LENET, '--channels', '1', 'x'], "--channels: got '1 x'"),
     (['--image', 'cat', *LENET, '--channels', '77'], 'there is no channel 77'),
-    (['--image', 'cat', *LENET, '--normalize', '1', 'x'], "--normalize: got '1 x'"),
-    (['--image', 'cat', *LENET, '--normalize', '1', '2', '3'], '--normalize: got'),
-    (['--image', 'cat', *LENET, '--colormap', 'jett'], 'did you mean jet'),
     (['--image', 'cat', *LENET, '--std', '0.5'], 'std is [0.5] without mean: give both'),
     (['--image', 'cat', *LENET, '--out', f'{__file__}/below'], 'exists and is none')])
 def test_mistakes_are_told_in_one_line(arguments, told, capsys, tmp_path, monkeypatch):
@@ -143,24 +138,41 @@ def test_mistakes_are_told_in_one_line(arguments, told, capsys, tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(('arguments', 'told'), [
+    (['--channels', 'first', '0'], "--channels is 'first 0', expected"),
+    (['--channels', 'first 5000'], 'with N from 1 to 1024'),
+    (['--channels', '1', 'x'], "--channels is '1 x', expected"),
+    (['--normalize', '1', 'x'], "--normalize is '1 x', expected"),
+    (['--normalize', '1', '2', '3'], "--normalize is '1 2 3', expected"),
+    (['--normalize', '2', '1'], "--normalize is '2 1', expected"),
+    (['--colormap', 'jett'], "--colormap: no colour map is called 'jett'; did you mean jet"),
+    (['--count', '0'], '--count is 0, expected from 1 to 1024'),
+    (['--scale', '-1'], '--scale is -1, expected a whole number')])
+def test_how_maps_are_drawn_is_checked_before_anything_is_loaded(arguments, told, capsys):
+    # Of a network that there is not, nothing is said.
+    assert main(['--image', 'cat', '--architecture', 'lenet6', *arguments]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_as_a_module():
     done = subprocess.run([sys.executable, '-m', 'cnn_perception.tools.visualize', '--help'],
                           capture_output=True, text=True, check=True)
     assert '--cam-layer' in done.stdout
 
 
-@pytest.mark.parametrize(('words', 'expected'), [
-    (['first'], ('first', 64)), (['strongest', '8'], ('strongest', 8)),
-    (['first 9'], ('first', 9)), (['0, 5, 7'], ((0, 5, 7), 64)), (['3', '3', '1'], ((3, 1), 64))])
-def test_channels_are_written_as_for_the_node(words, expected):
-    assert read_channels(words, 64) == expected
+@pytest.mark.parametrize(('words', 'channels', 'count'), [
+    (['first'], 'first', 20), (['strongest', '8'], 'strongest', 8), (['first 9'], 'first', 9),
+    (['0, 5, 7'], (0, 5, 7), 1024), (['3', '3', '1'], (3, 1), 1024)])
+def test_channels_are_written_as_for_the_node(words, channels, count):
+    maps = read_maps(parser().parse_args(['--count', '20', '--channels', *words]))
+    assert (maps.channels, maps.count) == (channels, count)
 
 
 @pytest.mark.parametrize(('words', 'expected'), [
     (['layer'], 'layer'), (['0', '6'], (0.0, 6.0)), (['-1, 2.5'], (-1.0, 2.5)),
     (['0,6'], (0.0, 6.0))])
 def test_ranges_are_written_as_for_the_node(words, expected):
-    assert read_range(words) == expected
+    assert read_maps(parser().parse_args(['--normalize', *words])).normalize == expected
 
 
 def test_pictures_of_an_earlier_run_are_told(tmp_path, capsys, image):
