@@ -66,7 +66,9 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
                          'safetensors') from error
     except pickle.UnpicklingError as error:
         raise ValueError(f"weights: '{path}' {refused(error, path)}") from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever the bytes of a damaged file come to
+        if type(error).__name__ == 'SafetensorError':  # which older versions do not export
+            raise ValueError(f"weights: '{path}' {no_tensors(path, str(error))}") from error
         if isinstance(error, RuntimeError) and 'TorchScript' in str(error):
             raise ValueError(f"weights: '{path}' is a TorchScript archive, which is a program and "
                              'not loaded; save its tensors with torch.save(torch.jit.load(path)'
@@ -74,11 +76,6 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
         reason = f'{type(error).__name__}: {error}' if str(error) else 'it ends too early'
         raise ValueError(f"weights: '{path}' is damaged or not a weights file ({reason}): fetch "
                          'or save it again') from error
-    except Exception as error:
-        # safetensors raises a class of its own that older versions do not export.
-        if type(error).__name__ != 'SafetensorError':
-            raise
-        raise ValueError(f"weights: '{path}' {no_tensors(path, str(error))}") from error
     return state_dict_in(content, path)
 
 

@@ -60,7 +60,7 @@ def load_labels(path: str | Path, count: int) -> tuple[str, ...]:
     except UnicodeDecodeError as error:
         raise ValueError(f"labels: '{path}' is not encoded in UTF-8 ({error}): save it again so"
                          ) from error
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
+    except (json.JSONDecodeError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"labels: '{path}' cannot be read as {path.suffix} text: {error}"
                          ) from error
     if len(names) != count:

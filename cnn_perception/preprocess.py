@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+import math
 from typing import Any
 
 import torch
@@ -43,8 +44,9 @@ class Preprocessing:
         if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
             raise ValueError(f'mean has {len(self.mean)} and std {len(self.std)} values, expected '
                              'one for each channel: 1 or 3')
-        if min(self.std) <= 0:
-            raise ValueError(f'std is {self.std}, expected positive values')
+        if not all(map(math.isfinite, (*self.mean, *self.std))) or min(self.std) <= 0:
+            raise ValueError(f'mean is {self.mean} and std {self.std}, expected numbers, those of '
+                             'std positive')
         sizes = (self.resize,) if isinstance(self.resize, int) else self.resize
         if min(*sizes, *self.crop) < 1:
             raise ValueError(f'resize {self.resize} and crop {self.crop} must be at least 1 pixel')
@@ -134,7 +136,7 @@ def override(preprocessing: Preprocessing, *, input_size: Sequence[int] = (),
         given, missing = ('mean', 'std') if len(mean) else ('std', 'mean')
         raise ValueError(f'{given} is {list(mean or std)} without {missing}: give both, as the '
                          'network was trained with')
-    if any(not 0.0 <= value <= 1.0 for value in mean) or any(value > 2.0 for value in std):
+    if any(not 0.0 <= value <= 1.0 for value in mean) or any(not value <= 2.0 for value in std):
         raise ValueError(f'mean is {list(mean)} and std {list(std)}, expected those of pictures '
                          'with values from 0 to 1: divide both by 255')
     if len(mean):

@@ -171,7 +171,10 @@ def read_picture(path: Path) -> np.ndarray:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise ValueError(f"'{path}' cannot be read: {error}") from error
-    picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error as error:  # of more pixels than it takes
+        raise ValueError(f"'{path}' cannot be read by OpenCV: {error.err}") from error
     if picture is None:
         raise ValueError(f"'{path}' {defect(data.tobytes())}")
     return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)

@@ -27,8 +27,10 @@ def parse_yaml(text: str) -> Any:
         # Before anything is constructed: then what is merged into a mapping stands in it, too.
         check_keys(loader, node)
         return loader.construct_document(node)
-    except (TypeError, ValueError) as error:  # of a value that is not what its tag says
+    except (TypeError, ValueError, OverflowError) as error:  # not what a value's tag says
         raise yaml.YAMLError(str(error)) from error
+    except RecursionError as error:
+        raise yaml.YAMLError('nested too deeply') from error
     finally:
         loader.dispose()
 

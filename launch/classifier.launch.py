@@ -49,22 +49,18 @@ def start(context: LaunchContext) -> list[Node]:
     """Return the nodes to start."""
     parameters = launching.given(context, CLASSIFIER, PARAMETERS)
     image, cameras = launching.value(context, 'image'), camera_names(context)
-    remappings = []
     if cameras:
         if image.startswith(('/', '~')):
             raise RuntimeError(f"argument image is '{image}', expected a topic below each "
                                "camera's name, such as image_raw")
         # Marked as strings: launch_ros would take a camera named off for a truth value.
         parameters['cameras'] = ParameterValue(cameras, value_type=list[str])
-        parameters.update({'image_topic': image} if image else {})
-    elif image:
-        # The parameter too, or an image_topic in params_file would miss the remapping.
-        parameters['image_topic'] = 'image'
-        remappings = [('image', image), ('image/compressed', f'{image}/compressed')]
+    if image:
+        parameters['image_topic'] = image
     name = launching.value(context, 'name')
     nodes = [launching.node(
         context, 'cnn_perception', 'classifier', name,
-        [*launching.parameters_file(context, 'params_file'), parameters], remappings)]
+        [*launching.parameters_file(context, 'params_file'), parameters])]
     if launching.flag(context, 'rviz'):
         nodes.append(rviz(context, [name, *cameras[:1]], [*cameras[:1], image or 'image']))
     return nodes

@@ -227,6 +227,23 @@ def test_a_backend_that_cannot_run_the_network_is_passed_over(registry, caplog):
     assert 'no such operation' in caplog.text
 
 
+def test_precisions_that_no_backend_has_are_refused_and_not_replaced():
+    module, preprocessing, settings = small()
+    with pytest.raises(ValueError, match=r"no backend has precision 'int8' on cpu: openvino: "
+                                         r".*; torch: it has no precision 'int8'"):
+        choose('auto', module, preprocessing, Settings(settings.device, 'int8'))
+
+
+def test_errors_that_say_little_come_with_their_kind(registry):
+    @register('odd')
+    class Odd(TorchBackend):
+        def forward(self, batch, taps=()):
+            raise KeyError('layer7')
+
+    _, reason = choose('odd', *small())
+    assert "odd: it cannot run this network: KeyError: 'layer7'" in reason
+
+
 @pytest.mark.parametrize('factor', [-1.0, float('nan')])
 def test_a_backend_with_other_answers_is_passed_over(registry, factor):
     @register('wrong')
@@ -327,6 +344,8 @@ def test_openvino_hands_single_shapes_that_it_cannot_compile_to_torch(monkeypatc
             logits, _ = backend.forward(backend.prepare(frames))
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
     assert caplog.text.count('no kernel') == 1
+    backend.forget(())
+    assert not backend._in_torch
 
 
 def test_what_is_compiled_goes_with_its_network():
@@ -369,6 +388,13 @@ def test_half_precision_leaves_the_float32_network_alone():
     assert half[1].running_var.dtype == torch.float32
     for name, values in module.state_dict().items():
         assert torch.equal(values, before[name])
+
+
+def test_kernels_are_rounded_where_a_network_is_put_into_bfloat16():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3)).eval()
+    half = half_module(module, torch.bfloat16)
+    assert torch.equal(half[0].weight.float(), round_kernels(module[0].weight))
 
 
 def test_pictures_are_grouped_by_size():
@@ -458,6 +484,23 @@ def test_threads_of_a_network_before_are_not_kept():
             assert torch.get_num_threads() == expected
     finally:
         torch.set_num_threads(before)
+
+
+def test_every_thread_computes_with_the_threads_that_were_asked_for(pictures):
+    before, found = torch.get_num_threads(), []
+    try:
+        classifier = Classifier('lenet5', 'none', 'cpu', backend='torch', threads=2)
+
+        def work():
+            torch.set_num_threads(1)  # as while a network is loaded
+            classifier.predict(pictures[:1])
+            found.append(torch.get_num_threads())
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+    finally:
+        torch.set_num_threads(before)
+    assert found == [2]
 
 
 def test_precision_auto_is_compared_on_the_pictures_given(pictures, monkeypatch):
@@ -702,7 +745,8 @@ def test_a_trace_is_alone_and_modules_run_beside_each_other():
     assert order[2:] == ['traced', 'ran later']
 
 
-def test_what_is_compiled_answers_while_something_else_is_compiled(pictures, monkeypatch):
+def test_what_is_compiled_answers_while_something_else_is_compiled(
+        pictures, monkeypatch, caplog):
     usable('compile', 'float32', 'cpu')
     backend, _ = choose('compile', *small())
     batch = backend.prepare([picture[:8, :8] for picture in pictures[:1]])
@@ -727,6 +771,24 @@ def test_what_is_compiled_answers_while_something_else_is_compiled(pictures, mon
     three = backend.prepare([picture[:8, :8] for picture in pictures[:3]])
     monkeypatch.setattr(backend, '_compile', None)
     assert len(backend.forward(three, layer)[1][layer[0]]) == 3
+
+    # What cannot be compiled later runs in eager torch, which is told once.
+    def fail(*arguments):
+        raise RuntimeError('no kernel')
+    monkeypatch.setattr(backend, '_compile', fail)
+    alone = np.concatenate([backend.forward(three[index:index + 1])[0] for index in range(2)])
+    for _ in range(2):
+        np.testing.assert_allclose(backend.forward(three[:2])[0], alone, rtol=1e-5, atol=1e-5)
+    assert caplog.text.count('eager torch runs it: RuntimeError: no kernel') == 1
+
+
+@pytest.mark.parametrize(('compiler', 'there', 'works'), [
+    ('', [], False), ('', ['clang++'], True), ('/own/c++', ['/own/c++'], True),
+    ('/own/c++', [], False)])
+def test_compile_needs_a_compiler_and_takes_ones_own(monkeypatch, compiler, there, works):
+    monkeypatch.setenv('CXX', compiler)
+    monkeypatch.setattr('shutil.which', lambda name: name if name in there else None)
+    assert (refusal('compile', Settings(torch.device('cpu'))) == '') is works
 
 
 def test_a_network_that_openvino_computes_otherwise_is_passed_over(caplog):

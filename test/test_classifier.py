@@ -181,7 +181,7 @@ def test_one_answer_that_is_no_number_is_never_given(monkeypatch):
     classifier = Classifier('lenet5', 'none', 'cpu', backend='torch')
     logits = np.array([[0.0] * 10, [np.nan] * 10], np.float32)
     monkeypatch.setattr(classifier.backend, 'forward', lambda batch, taps=(): (logits, {}))
-    with pytest.raises(ValueError, match='gave no numbers'):
+    with pytest.raises(ValueError, match=r'gave no numbers in float32: .*, mean and std$'):
         classifier.predict([np.zeros((9, 9, 3), np.uint8)] * 2)
 
 

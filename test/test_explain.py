@@ -17,6 +17,7 @@ from cnn_perception.explain.activation_output import ActivationOutput
 from cnn_perception.explain.dense_head import DenseHead, Step
 from cnn_perception.explain.dense_products import backwards, compact
 from cnn_perception.explain.derivatives import derivative, DERIVATIVES, is_known
+from cnn_perception.explain.heat import scaled
 from cnn_perception.preprocess import plain, Preprocessing
 from cnn_perception.preprocessor import Preprocessor
 from cnn_perception.turns import TRACING
@@ -424,6 +425,17 @@ def test_with_global_pooling_and_one_layer_it_is_cam():
     np.testing.assert_allclose(cam.map(activation, 2), expected / expected.max(), atol=1e-6)
     assert (cam.map(np.zeros((4, 6, 6), np.float32), 2) == 0).all()
     assert np.isfinite(cam.map(np.full((4, 6, 6), np.nan, np.float32), 2)).all()
+    wild = np.array([[[np.inf, 3.0], [-np.inf, np.nan]]], np.float32)
+    np.testing.assert_allclose(scaled(wild), [[[1.0, 0.0], [0.0, 0.0]]], atol=1e-30)
+
+
+def test_weights_of_classes_are_kept_but_not_without_end(monkeypatch):
+    monkeypatch.setattr('cnn_perception.explain.grad_cam.KEPT', 2)
+    cam = GradCam(NetworkLayers(InPlace('module').eval(), (3, 8, 8)))
+    activation = np.random.default_rng(0).random((4, 6, 6)).astype(np.float32)
+    first = [cam.map(activation, index) for index in range(5)]
+    assert 0 < len(cam._kept) <= 2
+    np.testing.assert_array_equal([cam.map(activation, index) for index in range(5)], first)
 
 
 @pytest.mark.parametrize('name', ['linear', 'two_layer', 'vit_b_16', 'timm/vit_tiny_patch16_224',
@@ -437,6 +449,7 @@ def test_networks_without_rows_and_columns_say_so(name):
 @pytest.mark.parametrize(('arguments', 'message'), [
     ((np.zeros((4, 2, 2), np.float32), 0), r'\(1, 4, 2, 2\), expected \(1, 4, 6, 6\)'),
     ((np.zeros((4, 6, 6), np.float32), 5), 'no class 5.*0 to 4'),
+    ((np.zeros((4, 6, 6), np.float32), -1), 'no class -1.*0 to 4'),
     (({'relu': np.zeros((4, 6, 6), np.float32)}, 0), 'conv is missing')])
 def test_mistakes_in_a_map(arguments, message):
     cam = GradCam(NetworkLayers(InPlace('module').eval(), (3, 8, 8)), 'conv')
@@ -625,10 +638,24 @@ def test_patches_are_sorted_distinct_and_bounded(patches):
     for tone, value in ((50, 1.0), (100, 3.0), (150, 2.0), (200, 5.0)):
         assert patches.update(frame(tone), activation({(0, 5, 5): value}))
     assert [int(patch[10, 10, 0]) for patch in cells(patches.picture())[0]] == [200, 100, 150]
+    # One that excited less than all that are kept is none of them.
+    assert not patches.update(frame(10), activation({(0, 5, 5): 0.5}))
     # The same picture again, weaker, is not another patch; stronger, it moves up.
     assert not patches.update(frame(101), activation({(0, 5, 5): 2.5}))
     assert patches.update(frame(152), activation({(0, 5, 5): 9.0}))
     assert [int(patch[10, 10, 0]) for patch in cells(patches.picture())[0]] == [152, 200, 100]
+
+
+def test_of_patches_that_excite_equally_the_earlier_comes_first(patches):
+    for tone in (50, 100, 150, 200):
+        patches.update(np.full((40, 40, 3), tone, np.uint8), activation({(0, 5, 5): 1.0}))
+    assert [int(patch[10, 10, 0]) for patch in cells(patches.picture())[0]] == [50, 100, 150]
+
+
+def test_a_patch_of_less_than_a_pixel_is_one(patches):
+    """Of a picture of 4 x 4 pixels 7 pixels of the input are 0.7."""
+    assert patches.update(np.full((4, 4, 3), 77, np.uint8), activation({(0, 5, 5): 1.0}))
+    assert cells(patches.picture())[0][0][10, 10, 0] == 77
 
 
 def test_what_excites_nothing_leaves_no_patch(patches):

@@ -112,6 +112,12 @@ def test_depth_of_a_flat_or_empty_frame(values: list[int], expected: list[int]) 
         assert decoded[:, 0, 2].tolist() == expected
 
 
+def test_depth_below_zero_is_depth() -> None:
+    depth = np.array([[-1.0, 0.5, 0.0, 2.0]], '<f4')
+    decoded = decode(depth.tobytes(), height=1, width=4, encoding='32FC1', step=16)
+    assert decoded[0, :, 0].tolist() == [1, 128, 0, 255]
+
+
 def test_depth_of_tiny_and_huge_ranges_is_quiet() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter('error')
@@ -166,6 +172,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     'odd nv12': ({'encoding': 'nv12', 'height': 3}, 'even width and height'),
     'nv12 without colour': ({'encoding': 'nv12'}, '24 bytes, 36 are expected .3 rows of 12'),
     'tiny mosaic': ({'encoding': 'bayer_rggb8'}, 'at least 3 x 3'),
+    'tiny deep mosaic': ({'encoding': 'bayer_rggb16'}, 'at least 3 x 3'),
 }
 
 
@@ -244,8 +251,10 @@ def test_what_image_transport_puts_into_a_grey_png() -> None:
         expected = decode(raw, height=height, width=width, encoding=name,
                           step=width * pixels.itemsize)
         assert np.array_equal(decode_compressed(png(pixels), f'{name}; png compressed '), expected)
-    grey = decode_compressed(png(plane), 'nv21; png compressed ')
-    assert np.array_equal(grey, np.repeat(plane[:, :, None], 3, axis=2))
+    # What the file itself cannot be is not believed.
+    for name in ('nv21', '16UC1', 'bayer_gbrg16'):
+        grey = decode_compressed(png(plane), f'{name}; png compressed ')
+        assert np.array_equal(grey, np.repeat(plane[:, :, None], 3, axis=2))
 
 
 def test_exif_orientation_is_ignored_as_ros_does() -> None:
@@ -295,9 +304,13 @@ BAD_FILES: dict[str, tuple[Any, str, str]] = {
     'huge jpeg': (huge_jpeg(), '', '65500 x 65500 .*pixels are accepted'),
     'half a png': (png(photograph())[:-1000], '', 'PNG .*cut off'),
     'huge png': (header(100000, 100000) + chunk(b'IEND', b''), '', 'pixels are accepted'),
+    'large png': (header(16384, 8193) + chunk(b'tEXt', bytes(20000)) + chunk(b'IEND', b''), '',
+                  'PNG of 16384 x 8193 .*: 1 to 134217728 pixels are accepted'),
     'promising png': (header(8000, 8000) + chunk(b'IEND', b''), '', 'pixels are accepted'),
     'no pixels': (header(0, 5) + chunk(b'IEND', b''), '', 'pixels are accepted'),
     'no picture': (header(16, 16) + chunk(b'IEND', b''), '', 'PNG of 16 x 16 .*is damaged'),
+    'tiny mosaic': (png(np.zeros((2, 4), np.uint8)), 'bayer_rggb8; png compressed ',
+                    'at least 3 x 3'),
     'no header': (PNG_SIGNATURE + chunk(b'IEND', b''), '', 'begins with'),
     'list': ([137, 80], '', 'is a list; bytes'),
 }
@@ -310,7 +323,7 @@ def test_bad_file_is_refused_with_a_reason(what: str) -> None:
         decode_compressed(data, form)
 
 
-@pytest.mark.parametrize('what', ['huge jpeg', 'huge png', 'promising png'])
+@pytest.mark.parametrize('what', ['huge jpeg', 'huge png', 'large png', 'promising png'])
 def test_absurd_header_never_reaches_opencv(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2, 'imdecode', None)
     with pytest.raises(ImageError):

@@ -1,7 +1,7 @@
 """Quantisation to int8: how near its answers are, and what is kept of it from start to start."""
 
 from cnn_perception import photographs
-from cnn_perception.backends import openvino_int8, refusal, Settings
+from cnn_perception.backends import openvino_int8, refusal, selection, Settings
 from cnn_perception.backends.openvino_backend import OpenVINOBackend
 from cnn_perception.classifier import Classifier
 from cnn_perception.preprocess import Preprocessing
@@ -106,6 +106,26 @@ def test_what_cannot_be_written_is_a_warning(tmp_path, caplog):
     (tmp_path / 'file').touch()
     openvino_int8.keep(model, tmp_path / 'file' / 'int8_0.xml')
     assert 'is not kept in' in caplog.text
+    # Nor does half of it stay.
+    (tmp_path / 'int8_1.xml').mkdir()
+    before = {*tmp_path.iterdir()}
+    openvino_int8.keep(model, tmp_path / 'int8_1.xml')
+    assert caplog.text.count('is not kept in') == 2
+    assert {path.name for path in {*tmp_path.iterdir()} - before} <= {'int8_1.bin'}
+
+
+def test_answers_that_move_far_are_warned_of(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(selection, 'INT8_TOLERANCE', -1.0)
+    small(tmp_path)
+    assert 'in int8 probabilities move by up to' in caplog.text
+
+
+def test_layers_are_shown_in_float32(tmp_path):
+    engine = small(tmp_path).backend
+    taps = tuple(engine.layer_names()[:1])
+    engine.forward(engine.prepare(PICTURES[:1]), taps)
+    assert 'FakeQuantize' in kinds(engine._model(1, ()))
+    assert 'FakeQuantize' not in kinds(engine._model(1, taps))
 
 
 class Fixed(torch.nn.Module):
@@ -134,4 +154,11 @@ def test_a_network_that_fixes_the_number_of_pictures_stays_in_int8(counted, capl
     np.testing.assert_array_equal(together, alone)
     assert 'FakeQuantize' in kinds(engine._model(1, ()))
     assert [size for size, _ in engine._compiled] == [1]
+    # In float32 it is converted for each number.
+    whole = OpenVINOBackend(engine.module, preprocessing, Settings(torch.device('cpu')))
+    together, _ = whole.forward(batch[:2])
+    alone = np.concatenate([whole.forward(batch[index:index + 1])[0] for index in range(2)])
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+    assert [size for size, _ in whole._compiled] == [1, 2]
+    assert not whole._in_torch
     assert counted == [len(PICTURES)]

@@ -1,5 +1,7 @@
 """Preprocessing against the transforms that the weights were published with."""
 
+import math
+
 from cnn_perception import photographs
 from cnn_perception.preprocess import (
     from_timm, from_torchvision, override, plain, Preprocessing)
@@ -75,6 +77,19 @@ def test_equals_timm_closely(name):
     assert_close(levels(values, transform(Image.fromarray(rgb)), preprocessing.std))
 
 
+@pytest.mark.parametrize('settings', [
+    # 176 / 0.9 is 195.6, of which timm takes the whole pixels.
+    {'crop_mode': 'center', 'crop_pct': 0.9}, {'crop_mode': 'squash', 'crop_pct': 0.9},
+    {'crop_mode': 'squash', 'crop_pct': 0.9, 'input_size': (3, 160, 224)}], ids=str)
+def test_equals_timms_ways_to_crop_closely(settings):
+    module = timm.create_model('resnet10t', pretrained_cfg_overlay=settings)
+    preprocessing = from_timm(module)
+    transform = timm.data.create_transform(**timm.data.resolve_data_config({}, model=module))
+    rgb = picture(300, 451)
+    [values] = Preprocessor(preprocessing, CPU)([rgb])
+    assert_close(levels(values, transform(Image.fromarray(rgb)), preprocessing.std))
+
+
 def test_exact_numbers_without_a_resize():
     frame = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     [values] = Preprocessor(Preprocessing((2, 2), (2, 2), mean=(0.5,) * 3, std=(0.25,) * 3),
@@ -83,8 +98,19 @@ def test_exact_numbers_without_a_resize():
     torch.testing.assert_close(values, expected)
 
 
+def test_the_nearest_pixel_is_the_one_at_the_middle():
+    """Of three pixels the middles of two are in the first and the last, as Pillow has it."""
+    frame = np.array([[10, 20, 30]], np.uint8)[..., None].repeat(3, axis=2)
+    [picture] = Preprocessor(Preprocessing((1, 2), (1, 2), 'nearest'), CPU).crops([frame])
+    assert picture[0, :, 0].tolist() == [10, 30]
+    expected = Image.fromarray(frame).resize((2, 1), Image.Resampling.NEAREST)
+    np.testing.assert_array_equal(picture, np.asarray(expected))
+
+
 @pytest.mark.parametrize(('size', 'crop', 'rows', 'columns'), [
-    ((2, 2), (4, 4), slice(1, 3), slice(1, 3)), ((2, 3), (4, 9), slice(1, 3), slice(3, 6))])
+    ((2, 2), (4, 4), slice(1, 3), slice(1, 3)), ((2, 3), (4, 9), slice(1, 3), slice(3, 6)),
+    # Of an odd number of missing pixels more are behind.
+    ((2, 3), (5, 8), slice(1, 3), slice(2, 5))])
 def test_a_small_picture_is_padded_with_black(size, crop, rows, columns):
     frame = np.full((*size, 3), 255, np.uint8)
     [values] = Preprocessor(Preprocessing(size, crop, mean=(0.0,) * 3, std=(1.0,) * 3),
@@ -118,13 +144,17 @@ def test_overrides():
     assert override(plain((1, 28, 28)), input_size=(14, 28)).resize == (14, 28)
     # By the short sides, as the resize is of the short side.
     assert override(base, input_size=(112, 448)).resize == 128
+    assert override(base, input_size=(448, 112)).resize == 128
+    assert override(Preprocessing((50, 90), (40, 60)), input_size=(80, 60)).resize == (100, 90)
     with pytest.raises(ValueError, match=r'expected \[height, width\]'):
         override(base, input_size=(1, 2, 3))
     for size in ((0, 128), (-1, 128), (128, 5000)):
         with pytest.raises(ValueError, match=r'input_size is .*, expected sides from 1 to 4096'):
             override(base, input_size=size)
     assert override(base, mean=(0.0,) * 3, std=(1 / 255.0,) * 3).mean == (0.0,) * 3
-    for mean, std in (((123.7,) * 3, (58.4,) * 3), ((-0.5,) * 3, (0.5,) * 3)):
+    for mean, std in (((123.7,) * 3, (58.4,) * 3), ((0.5,) * 3, (0.5, math.nan, 0.5)),
+                      ((-0.5,) * 3, (0.5,) * 3),
+                      ((0.5,) * 3, (58.4,) * 3)):
         with pytest.raises(ValueError, match='divide both by 255'):
             override(base, mean=mean, std=std)
     with pytest.raises(ValueError, match=r'mean is \[0.1, 0.1, 0.1\] without std: give both'):
@@ -145,7 +175,9 @@ def test_what_is_done_is_said_in_a_line():
 
 @pytest.mark.parametrize(('fields', 'message'), [
     ({'interpolation': 'cubic'}, "'bicubic'"), ({'mean': (0.5,)}, 'mean has 1 and std 3'),
-    ({'std': (0.0, 1.0, 1.0)}, 'positive'), ({'crop': (0, 224)}, 'at least 1 pixel')])
+    ({'std': (0.0, 1.0, 1.0)}, 'positive'), ({'std': (1.0, math.nan, 1.0)}, 'expected numbers'),
+    ({'mean': (math.nan, 0.0, 0.0)}, 'expected numbers'),
+    ({'crop': (0, 224)}, 'at least 1 pixel')])
 def test_nonsense_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         Preprocessing(**{'resize': 256, 'crop': (224, 224), **fields})

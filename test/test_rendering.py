@@ -7,7 +7,8 @@ from cnn_perception import photographs, render
 from cnn_perception.preprocess import Preprocessing
 from cnn_perception.preprocessor import Preprocessor
 from cnn_perception.render import captions, colormaps, letters, style
-from cnn_perception.render.channels import pick, strengths
+from cnn_perception.render.channels import pick, present, strengths
+from cnn_perception.render.dashboard import duration
 from cnn_perception.render.grid import LABEL
 import cv2
 import numpy as np
@@ -114,6 +115,20 @@ def test_channels_first_strongest_and_listed():
     np.testing.assert_array_equal(picture, expected)
 
 
+def test_equally_strong_channels_are_in_order():
+    maps = np.ones((40, 2, 2), np.float32)
+    maps[::2] = 2.0
+    assert pick(40, 'strongest', 40, strengths(maps)).tolist() == [
+        *range(0, 40, 2), *range(1, 40, 2)]
+
+
+@pytest.mark.parametrize(('channels', 'shape', 'expected'), [
+    ([5, 6, 0], (6, 2, 2), (5, 0)), ([6, 7], (6, 2, 2), (6, 7)), ([0], (197, 768), 'first'),
+    ([0], (10,), 'first'), ('strongest', (6, 2, 2), 'strongest')])
+def test_channels_that_a_layer_has(channels, shape, expected):
+    assert present(channels, shape) == expected
+
+
 def test_labels_stand_above_their_maps():
     maps = waves(6, 20, 20)
     plain = render.mosaic(maps, labels=False, scale=2)
@@ -124,6 +139,23 @@ def test_labels_stand_above_their_maps():
                              tiles(labelled, columns, (40, 40), LABEL)):
         np.testing.assert_array_equal(before, after)
     assert (labelled[:LABEL, :42] > 100).any()
+
+
+def test_labels_go_where_there_is_no_room_for_them():
+    narrow = {'count': 1000, 'scale': 1}
+    maps = waves(3, 20, 20).reshape(1200, 1, 1)
+    np.testing.assert_array_equal(render.mosaic(maps, **narrow),
+                                  render.mosaic(maps, labels=False, **narrow))
+    # Where a label would be higher than its map, the map takes its room.
+    few = waves(9, 60, 60)
+    np.testing.assert_array_equal(render.mosaic(few, largest=(70, 70)),
+                                  render.mosaic(few, labels=False, largest=(70, 70)))
+    # Without numbers the maps are as large as if none had been asked for.
+    many = np.zeros((512, 14, 14), np.float32)
+    assert render.mosaic(many, count=512).shape == (600, 780, 3)
+    # Tokens are one map, which has no number.
+    tokens = waves(1, 50, 60)[0]
+    np.testing.assert_array_equal(render.mosaic(tokens), render.mosaic(tokens, labels=False))
 
 
 def test_pictures_are_not_shared():
@@ -185,6 +217,14 @@ def test_a_vector_is_a_strip_with_all_units_in_order():
     shown = picture[[12, 36], 8:8 + 64 * 12:12, 0].reshape(-1)
     np.testing.assert_array_equal(shown[:100], np.rint(255 * values))
     assert (shown[100:] == style.GROUND[0]).all()
+
+
+@pytest.mark.parametrize(('height', 'numbers'), [(960, 16), (60, 4)])
+def test_rows_of_a_strip_are_numbered_as_often_as_there_is_room(height, numbers):
+    picture = render.mosaic(np.zeros(1024, np.float32), colormap='grey', largest=(812, height))
+    written = (picture[:, :40].max(axis=(1, 2)) > 60).astype(int)
+    # Lines of digits with ground between them.
+    assert (np.diff(written, prepend=0) == 1).sum() == numbers
 
 
 def test_golden_mosaics():
@@ -252,6 +292,17 @@ def test_edges_are_told_apart_by_their_direction_and_sign():
         render.edge_response(step, 'diagonal')
 
 
+def test_weights_stand_beside_their_names():
+    """White 1, black -1, grey 0, in squares of 9 pixels below each other."""
+    picture = render.edges(np.zeros((5, 8, 3), np.uint8))
+    # A picture narrower than its label has the label's width.
+    assert picture.shape == (38 + 5 + 4, 4 * 70 + 5 * 4, 3)
+    for left, expected in ((4, [0, 255, 110]), (78, [110, 255, 0])):
+        assert picture[[9, 18, 27], left + 4, 0].tolist() == expected
+    for left, expected in ((152, [0, 255, 110]), (226, [110, 255, 0])):
+        assert picture[9, [left + 4, left + 13, left + 22], 0].tolist() == expected
+
+
 def test_edges_beside_each_other():
     picture = render.edges(photographs.photograph('cat'))
     assert picture.shape[1] == 1280
@@ -286,6 +337,12 @@ def test_the_input_window_is_what_the_preprocessor_reads(size, preprocessing):
     assert 0 <= left < right <= size[1]
 
 
+def test_the_input_window_is_rounded_as_the_crop_is():
+    """Of 3 and 5 pixels too many, 1.5 and 2.5 on either side: 2, to even."""
+    window = render.input_window(Preprocessing((7, 9), (4, 4)), 7, 9)
+    assert window.visible() == (2, 2, 6, 6)
+
+
 def test_heat_lies_where_the_network_looked():
     frame = np.full((200, 300, 3), 100, np.uint8)
     heat = np.zeros((4, 4), np.float32)
@@ -313,6 +370,9 @@ def test_heat_beyond_its_range_is_cut():
                                   render.heatmap_blend(frame, heat, preprocessing))
     untouched = render.heatmap_blend(frame, heat, preprocessing, opacity=0.0)
     np.testing.assert_array_equal(untouched[1:-1, 1:-1], frame[1:-1, 1:-1])
+    # Of pictures of a few pixels the network may see less than one.
+    tiny = render.heatmap_blend(frame[:2, :2], heat, Preprocessing(256, (32, 32)))
+    np.testing.assert_array_equal(tiny, np.rint(0.55 * frame[:2, :2]))
     with pytest.raises(ValueError, match=r'\(h, w\)'):
         render.heatmap_blend(frame, heat[None], preprocessing)
     with pytest.raises(ValueError, match='opacity is 2'):
@@ -328,6 +388,10 @@ def test_a_dashboard_holds_its_parts_where_they_belong():
     assert picture[170, 320].tolist() == [255, 0, 0]
     assert picture[170, 960].tolist() == [0, 255, 0]
     assert [int(picture[490, column, 0]) for column in (215, 640, 1065)] == [60, 120, 180]
+    # A picture fills its place, a smaller mosaic stands at the top of its own as it is.
+    assert picture[348, 320].tolist() == [255, 0, 0]
+    assert picture[356:556, 215].tolist() == [[60] * 3] * 200
+    assert (picture[556:618, 215] == style.GROUND[0]).all()
     strip = picture[640:]
     assert (strip[..., 2].astype(int) - strip[..., 0]).max() > 60
 
@@ -341,12 +405,47 @@ def test_a_dashboard_of_whatever_there_is(latencies):
         render.dashboard(None, None, [None] * 4, latencies)
 
 
+def test_the_last_latencies_are_drawn_and_no_others():
+    last = [0.01, 0.03, 0.02] * 200
+    expected = render.dashboard(None, None, [], last)
+    for before in ([5.0] * 700, [-1.0, np.nan]):
+        kept = [*before, *last] if len(before) > 600 else [*before, *last[2:]]
+        wanted = expected if len(before) > 600 else render.dashboard(None, None, [], last[2:])
+        np.testing.assert_array_equal(render.dashboard(None, None, [], kept), wanted)
+
+
+@pytest.mark.parametrize(('seconds', 'expected'), [
+    (0.0, '0 ms'), (0.0123, '12.3 ms'), (0.9994, '999 ms'), (0.9996, '1 s'), (1.25, '1.25 s')])
+def test_durations_are_short(seconds, expected):
+    assert duration(seconds) == expected
+
+
+def test_bars_are_as_long_as_scores():
+    frame = np.full((240, 320, 3), 9, np.uint8)
+    picture = render.overlay(frame, [('a', 1.0), ('b', 0.25), ('c', 0.0)])
+    longest = {colour: (picture == colour).all(axis=2).sum(axis=1).max()
+               for colour in (style.BAR_BEST, style.BAR_OTHER)}
+    # 0.26 of the picture's width, and a quarter of that, with the pixels at both ends.
+    assert longest == {style.BAR_BEST: 83 + 1, style.BAR_OTHER: 21 + 1}
+    np.testing.assert_array_equal(render.overlay(frame, [('a', 7.0), ('b', -1.0)])[:, :100],
+                                  render.overlay(frame, [('a', 1.0), ('b', 0.0)])[:, :100])
+    # However many classes there are, the upper part of the picture stays as it is.
+    many = render.overlay(frame, [(f'class {index}', 0.1) for index in range(50)])
+    assert (many[:96] == 9).all()
+
+
 def test_overlay_and_contact_sheet_are_where_they_were():
     frame = photographs.photograph('cat')
     picture = render.overlay(frame, [('tabby', 0.5)], 'caption')
     assert picture.shape == frame.shape
     np.testing.assert_array_equal(picture[:150], frame[:150])
     assert render.contact_sheet([picture] * 4).shape[1] == 3 * 480 + 4 * 8
+    flat, square = np.full((10, 20, 3), 50, np.uint8), np.full((10, 10, 3), 90, np.uint8)
+    # Two of 60 pixels beside each other, a row as high as its highest.
+    sheet = render.contact_sheet([flat, square, flat], columns=2, width=60)
+    assert sheet.shape == (60 + 30 + 3 * 8, 2 * 60 + 3 * 8, 3)
+    assert sheet[[8, 67, 76, 105], [8, 76, 8, 67], 0].tolist() == [50, 90, 50, 50]
+    assert render.contact_sheet([flat], width=60).shape == (30 + 2 * 8, 60 + 2 * 8, 3)
     with pytest.raises(ValueError, match='at least one'):
         render.contact_sheet([])
 
@@ -358,6 +457,9 @@ def test_overlay_and_contact_sheet_are_where_they_were():
 def test_a_title_leaves_room_for_the_range_and_keeps_the_shape(width, expected):
     title = captions.title_of('layer2.0.relu', (64, 28, 28), 16, 'strongest')
     assert captions.fitted(title, width) == expected
+    # Which of the channels is said where they are not all.
+    assert captions.title_of('relu', (64, 28, 28), 64, 'first') == 'relu   64 x 28 x 28'
+    assert captions.title_of('relu', (64, 2, 2), 2, (5, 3)) == 'relu   64 x 2 x 2   2 chosen'
     # The default network's layers have their whole names on the dashboard.
     title = 'blocks.1.0.bn1   96 x 112 x 112'
     assert captions.fitted(title, render.MOSAIC_SIZE[0]) == title
@@ -372,6 +474,14 @@ def test_every_caption_has_its_range(normalize, largest):
         picture = render.mosaic(maps, caption=name, largest=largest, normalize=normalize, count=16)
         line = picture[:captions.LINE, -90:-4]
         assert (line.max(axis=2) > 150).sum() > 40
+        # A bar of colours only where they mean the same on every map.
+        if name == 'relu':
+            coloured = np.ptp(picture[:captions.LINE].astype(int), axis=2).max() > 60
+            assert coloured == (normalize != 'map')
+    # Of a fixed range its own ends are written, whatever the values are.
+    lines = [render.mosaic(part, caption='relu', largest=largest, normalize=normalize, count=16)[
+        :captions.LINE] for part in (maps, 7.0 * maps)]
+    assert np.array_equal(*lines) == isinstance(normalize, tuple)
 
 
 @pytest.mark.parametrize(('size', 'expected'), [

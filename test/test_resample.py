@@ -83,6 +83,11 @@ def test_a_device_reads_the_levels_that_the_cpu_computes(resize, mode, channels)
         assert (difference > 0).mean() < 1e-3, size
 
 
+def test_of_a_picture_of_the_right_size_only_the_crop_is_read():
+    prepare = Preprocessor(Preprocessing((240, 320), (224, 300)), torch.device('cpu'))
+    assert prepare.reader(240, 320).window == (slice(8, 232), slice(10, 310))
+
+
 def test_weights_are_whole_numbers_of_sixteen_bits():
     """From 4 pixels to 2 a bilinear filter weighs 3, 3, 1 and 1, 3, 3 of 7."""
     found = whole_weights(4, 2, 'bilinear')
@@ -92,3 +97,6 @@ def test_weights_are_whole_numbers_of_sixteen_bits():
     assert torch.equal(whole_numbers, (expected + 0.5).floor())
     assert float(whole_numbers.max()) < 2 ** 15
     assert whole_weights(4, 2, 'bicubic').beyond
+    # Of many pixels each weighs little, and 22 bits are the most that the kernel takes.
+    small = whole_weights(1024, 2, 'bilinear').matrix * 2.0 ** 22
+    assert torch.equal(small, small.round())

@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 import pickle
 import re
+import struct
 import subprocess
 import sys
 
 from cnn_perception import architectures, checkpoints, classifier, devices
 from cnn_perception.classifier import Classifier
 from cnn_perception.devices import resolve_device
-from cnn_perception.labels import imagenet_names, load_labels, make_unique
+from cnn_perception.labels import find_class, imagenet_names, load_labels, make_unique
 from cnn_perception.preprocess import plain
 from cnn_perception.weights import count_outputs, load_network
 import numpy as np
@@ -33,7 +34,11 @@ def saved(path, wrap=lambda state: state, **options):
 
 @pytest.mark.parametrize('wrap', [
     lambda state: state, lambda state: {'state_dict': state, 'epoch': 3},
-    lambda state: {'model': state}, lambda state: {f'module.{k}': v for k, v in state.items()},
+    lambda state: {'model': state},
+    # Averaged over the training, where there are both.
+    lambda state: {'state_dict': {k: 0 * v for k, v in state.items()}, 'state_dict_ema': state},
+    lambda state: {'model': {k: 0 * v for k, v in state.items()}, 'model_ema': state},
+    lambda state: {f'module.{k}': v for k, v in state.items()},
     lambda state: {'state_dict': {f'_orig_mod.{k}': v for k, v in state.items()}},
     lambda state: {f'module._orig_mod.{k}': v for k, v in state.items()},
     lambda state: {f'_orig_mod.module.{k}': v for k, v in state.items()},
@@ -59,6 +64,13 @@ def test_the_checkpoint_of_the_imagenet_example(tmp_path):
 def test_layers_that_go_by_the_version_of_their_names(tmp_path):
     torch.save(architectures.create('mnasnet0_5').state_dict(), tmp_path / 'net.pth')
     assert load_network('mnasnet0_5', str(tmp_path / 'net.pth')).trained
+
+
+def test_only_training_counts_batches(tmp_path):
+    """PyTorch before 0.4.1 did not count them, and some networks' files come from there."""
+    state = architectures.create('resnet18').state_dict()
+    torch.save({name: value for name, value in state.items() if value.ndim}, tmp_path / 'net.pth')
+    assert load_network('resnet18', str(tmp_path / 'net.pth')).trained
 
 
 def test_positions_of_another_kind_are_refused(tmp_path):
@@ -178,9 +190,13 @@ def test_what_fits_instead_is_told(tmp_path, asked, trained, classes):
         load_network(asked, str(tmp_path / 'net.pth'))
 
 
-def test_a_path_is_taken_for_a_file_whatever_it_ends_in(tmp_path):
+def test_a_path_is_taken_for_a_file_whatever_it_ends_in(tmp_path, monkeypatch):
     saved(tmp_path / 'NET.PTH')
     assert load_network(SMALL, str(tmp_path / 'NET.PTH')).trained
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('HOME', str(tmp_path))
+    for name in ('NET.PTH', '~/NET.PTH'):
+        assert load_network(SMALL, name).weights == str(tmp_path / 'NET.PTH')
     with pytest.raises(ValueError, match=r"net.onnx' ends in '.onnx', expected one of .safet"):
         load_network(SMALL, str(tmp_path / 'net.onnx'))
 
@@ -196,6 +212,15 @@ def test_a_training_module_s_checkpoint_holds_the_network(tmp_path, place):
     assert len(network.labels) == 7
     for name, value in network.module.state_dict().items():
         torch.testing.assert_close(value, state[name], rtol=0, atol=0)
+
+
+def test_a_few_names_alike_are_no_network(tmp_path):
+    """What is told is what the file has, not what a part of it lacks."""
+    name = 'features.0.weight'
+    torch.save({f'other.{name}': architectures.create(SMALL).state_dict()[name],
+                'loss.weight': torch.ones(7)}, tmp_path / 'net.pth')
+    with pytest.raises(ValueError, match=r'2 tensors unexpected \(first: other\.features'):
+        load_network(SMALL, str(tmp_path / 'net.pth'))
 
 
 def test_two_networks_in_one_checkpoint_are_not_guessed_between(tmp_path):
@@ -281,6 +306,19 @@ def test_damaged_files_are_named(tmp_path, name, content):
         load_network(SMALL, str(tmp_path / name))
 
 
+def test_files_that_were_cut_off_or_changed_anywhere_are_called_damaged(tmp_path):
+    path = tmp_path / 'net.pth'
+    torch.save(nn.Linear(3, 2).state_dict(), path, _use_new_zipfile_serialization=False)
+    whole, kinds = path.read_bytes(), set()
+    for length in range(0, len(whole), 3):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=str(path)) as caught:
+            checkpoints.read_checkpoint(path)
+        kinds.add(type(caught.value.__cause__))
+    # Unpickling raises whatever it comes across.
+    assert {struct.error, IndexError} <= kinds
+
+
 def test_a_foreign_state_dict_is_refused_with_what_differs(tmp_path):
     torch.save(architectures.create('resnet18').state_dict(), tmp_path / 'net.pth')
     with pytest.raises(ValueError, match=r'tensors missing .*tensors unexpected'):
@@ -319,6 +357,7 @@ def test_torchvision_weights_come_from_the_cache(tmp_path, monkeypatch):
     state = saved(cache / 'squeezenet1_1-b8a52dc0.pth')
     network = load_network(SMALL, 'IMAGENET1K_V1')
     assert network.weights == 'SqueezeNet1_1_Weights.IMAGENET1K_V1'
+    assert load_network(SMALL, network.weights).weights == network.weights
     torch.testing.assert_close(network.module.state_dict()['features.0.weight'],
                                state['features.0.weight'])
 
@@ -327,6 +366,11 @@ def test_none_is_not_trained():
     network = load_network(SMALL, 'none')
     assert not network.trained
     assert len(network.labels) == 1000
+
+
+def test_without_weights_pictures_are_prepared_as_for_the_newest():
+    newest = torchvision.models.ResNet50_Weights.IMAGENET1K_V2.transforms()
+    assert load_network('resnet50', 'none').preprocessing.resize == newest.resize_size[0] == 232
 
 
 def test_lecture_networks_take_none_or_a_file():
@@ -368,6 +412,18 @@ def test_label_files(tmp_path, name, text):
     assert load_labels(tmp_path / name, 3) == ('a', 'b', 'c')
 
 
+def test_names_that_are_numbers(tmp_path, monkeypatch):
+    """As of speed limits: a name is looked for before an index."""
+    (tmp_path / 'limits.json').write_text('{"0": 2, "1": 30, "2": 0}')
+    monkeypatch.setenv('HOME', str(tmp_path))
+    names = load_labels('~/limits.json', 3)
+    assert names == ('2', '30', '0')
+    assert [find_class(wanted, names) for wanted in ('2', '30', '0', '1')] == [0, 1, 2, 1]
+    for wanted in ('3', '-1', ''):
+        with pytest.raises(ValueError, match='expected a class name or an index from 0 to 2'):
+            find_class(wanted, names)
+
+
 @pytest.mark.parametrize(('name', 'text', 'message'), [
     ('n.txt', 'a\nb\n', 'names 2 classes, but the network has 3'),
     ('n.json', '{"0": "a", "5": "b"}', 'without gaps'), ('n.json', '{', 'cannot be read'),
@@ -378,7 +434,8 @@ def test_label_files(tmp_path, name, text):
     ('n.yaml', '[a, b, no]', 'class 2 of .* is False, .* in quotes'),
     ('n.yaml', 'a: b', 'must be class indices'), ('n.yaml', '0.2: a\n1.9: b', 'got 0.2'),
     ('n.yaml', 'no: a\nyes: b', 'got False'), ('n.json', '{"1_0": "a"}', "got '1_0'"),
-    ('n.yaml', '7', 'expected a list'),
+    ('n.yaml', '7', 'expected a list'), ('n.yaml', '[' * 5000, 'nested too deeply'),
+    ('n.json', '[' * 200000, 'cannot be read as .json'), ('n.yaml', '.inf: a', 'got inf'),
     ('n.csv', '0,a\n1,b\n2,c\n', r"ends in '\.csv', expected one of \.txt, "),
     ('n.json', '{"0": "a", "1": "b", "1": "x", "2": "c"}', "has '1' twice"),
     ('n.json', '{"0": "a", "1": "b", "01": "x", "2": "c"}', "has '1' twice"),

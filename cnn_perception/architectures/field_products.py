@@ -30,8 +30,12 @@ def product(operation: Operation, fields: _Fields) -> MapField:
     result = left or right
     if left is not None and right is not None:
         result = _both(left, right)
-    if bias is None or result is None:
-        return result or bias or UNKNOWN
+    if bias is None:
+        return result or UNKNOWN
+    if result is None:
+        # What is added to every row, say, is not at one place any more.
+        spread = operation.inputs[0].shape != operation.output.shape
+        return bias.lost() if bias.axes and spread else bias
     return UNKNOWN if bias.axes else result.joined(bias)
 
 

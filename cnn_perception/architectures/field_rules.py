@@ -14,7 +14,7 @@ import torch
 
 from .arithmetic import AxisField, Window
 from .field_products import attention, product
-from .fields import MapField, UNKNOWN, WHOLE
+from .fields import MapField, UNKNOWN
 from .operations import aten, Operation, tensors_in
 
 __all__ = ['field_after']
@@ -31,7 +31,7 @@ def _slide(operation: Operation, field: MapField) -> MapField:
 def _adaptive_pool(operation: Operation, field: MapField) -> MapField:
     before, after = operation.inputs[0].shape[-2:], operation.arguments['output_size']
     if list(after) == [1, 1]:
-        return WHOLE if field.known else UNKNOWN
+        return field.summed({-2, -1})
     if any(size % parts for size, parts in zip(before, after)):
         return field.lost()
     rows, columns = (Window(size // parts, size // parts) for size, parts in zip(before, after))

@@ -99,12 +99,12 @@ def lay_out(count: int, shape: tuple[int, int], scale: int, labels: bool, captio
     for labelled in ((True, False) if labels else (False,)):
         for zoom in range(scale or max(1, limits[0] // shape[1]), 0, -1):
             grid = attempt(zoom, 1, labelled)
-            if fits(grid):
+            if fits(grid) and (grid.label or not labelled):
                 return grid
         # Labels that take more room than their maps are given up first.
         for shrink in range(2, max(shape) + 1):
             grid = attempt(1, shrink, labelled)
-            if fits(grid) and (not labelled or grid.tile[0] >= LABEL):
+            if fits(grid) and (not labelled or 0 < grid.label <= grid.tile[0]):
                 return grid
     raise ValueError(f'{count} maps do not fit into {largest[0]} x {largest[1]} pixels: show '
                      'fewer channels, or allow a larger picture')

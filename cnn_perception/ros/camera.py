@@ -69,6 +69,15 @@ class Camera:
         """Publish an answer, which may be serialised already."""
         self._answers.publish(message)
 
+    def check_layers(self, layers: Mapping[str, str]) -> None:
+        """Refuse, with ValueError, topics that ROS does not have, as they may become too long."""
+        for picture, layer in layers.items():
+            try:
+                resolved(self._node, f'{self._base}/debug/{picture}')
+            except ValueError as error:
+                raise ValueError(f"debug.layers: layer '{layer}' cannot have the topic "
+                                 f'{self._base}/debug/{picture}: {error}') from error
+
     def set_layers(self, layers: Mapping[str, str]) -> None:
         """Offer a topic for each {topic: layer}; those that stay are not interrupted."""
         with self._lock:
@@ -122,8 +131,16 @@ def image_topic(node: Node, name: str, topic: str, compressed: bool) -> str:
     """
     parts = [name, topic, 'compressed' if compressed else '']
     try:
-        return node.resolve_topic_name('/'.join(filter(None, parts)))
-    except RuntimeError as error:
-        reason = str(error).partition(', at /')[0].removeprefix('failed to resolve name: ')
-        raise ValueError(f"image_topic is '{topic}', of camera '{name}': {reason}; expected a "
+        return resolved(node, '/'.join(filter(None, parts)))
+    except ValueError as error:
+        raise ValueError(f"image_topic is '{topic}', of camera '{name}': {error}; expected a "
                          'name such as image or camera/image_raw') from error
+
+
+def resolved(node: Node, topic: str) -> str:
+    """Return the full name of a topic, remapped; ValueError where ROS has no such names."""
+    try:
+        return node.resolve_topic_name(topic)
+    except RuntimeError as error:
+        raise ValueError(str(error).partition(', at /')[0].removeprefix(
+            'failed to resolve name: ')) from error

@@ -19,6 +19,8 @@ __all__ = ['ImageSourceNode', 'main']
 
 # Seconds that the last frame is given to arrive before the process ends.
 LINGER = 1.0
+# Between two looks whether somebody subscribes, where frames have no rate.
+IDLE_PERIOD = 0.02
 
 
 class ImageSourceNode(Node):
@@ -59,19 +61,22 @@ class ImageSourceNode(Node):
                                f'{self._images.topic_name}')
 
     def _start_timer(self):
+        return self.create_timer(self._period(), self._publish_next)
+
+    def _period(self, shortest: float = 0.0) -> float:
         rate = self._settings['rate']
-        return self.create_timer(1.0 / rate if rate > 0 else 0.0, self._publish_next)
+        return max(1.0 / rate if rate > 0 else 0.0, shortest)
 
     def _publish_next(self) -> None:
         raw, compressed = (publisher.get_subscription_count()
                            for publisher in (self._images, self._compressed))
-        if not self._started:
-            if raw + compressed < max(1, self._settings['wait_for_subscribers']):
-                return
-            self._started = True
-        if raw + compressed == 0:
+        wanted = 1 if self._started else max(1, self._settings['wait_for_subscribers'])
+        if raw + compressed < wanted:
             self._pause()
+            self._keep_to(self._period(IDLE_PERIOD))
             return
+        self._started = True
+        self._keep_to(self._period())
         picture = self._next_picture()
         if picture is None:
             return
@@ -84,6 +89,10 @@ class ImageSourceNode(Node):
             self._compressed.publish(
                 to_compressed(picture.rgb, header, self._settings['jpeg_quality']))
         self._published.publish(header)
+
+    def _keep_to(self, period: float) -> None:
+        if self._timer.timer_period_ns != (nanoseconds := int(1e9 * period)):
+            self._timer.timer_period_ns = nanoseconds
 
     def _pause(self) -> None:
         """Wait for a subscriber; a camera is given back, since its buffered frames grow stale."""

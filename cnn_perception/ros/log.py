@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 import logging
 import math
+import threading
 import time
 
 from rclpy.node import Node
@@ -21,28 +22,32 @@ class Throttled:
     Hands warnings on, each kind at most every five seconds.
 
     rclpy's own throttle goes by the line that logs: there the first camera's warning hides those
-    of all others.
+    of all others. Several threads may share one.
     """
 
     def __init__(self, warn: Callable[[str], object]) -> None:
         """Begin with nothing said."""
         self._warn = warn
         self._said: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, text: str, kind: str = '') -> None:
         """Warn, unless one of this kind was given just now; the text itself is a kind."""
-        now = time.monotonic()
-        kind = kind or text
-        if now - self._said.get(kind, -math.inf) < PERIOD:
-            return
-        if len(self._said) >= MOST:
-            # The one that is silent for the longest time; where all have just spoken, no more do.
-            oldest = min(self._said, key=lambda name: self._said[name])
-            if now - self._said[oldest] < PERIOD:
-                return
-            del self._said[oldest]
-        self._said[kind] = now
-        self._warn(text)
+        if self._speaks(kind or text, time.monotonic()):
+            self._warn(text)
+
+    def _speaks(self, kind: str, now: float) -> bool:
+        with self._lock:
+            if now - self._said.get(kind, -math.inf) < PERIOD:
+                return False
+            if len(self._said) >= MOST:
+                # The one that is silent for longest; where all have just spoken, no more do.
+                oldest = min(self._said, key=lambda name: self._said[name])
+                if now - self._said[oldest] < PERIOD:
+                    return False
+                del self._said[oldest]
+            self._said[kind] = now
+            return True
 
 
 class NodeHandler(logging.Handler):

@@ -203,7 +203,7 @@ def warn_of_unknown(node: Node) -> None:
     """Tell of values given at start for parameters that the node does not have."""
     # rclpy keeps what was given to itself and says nothing of what nobody declared.
     for name in getattr(node, '_parameter_overrides', {}):
-        if not node.has_parameter(name) and not name.startswith('qos_overrides.'):
+        if not node.has_parameter(name):
             near = difflib.get_close_matches(name, node._parameters, n=2)
             text = f"parameter '{name}' is not this node's and has no effect"
             if near:

@@ -84,6 +84,7 @@ class Loaded:
         # Publishers last: what can fail before them then leaves none behind.
         for name in names:
             self.cameras[name] = Camera(node, name, images[name], compressed)
+            self.cameras[name].check_layers(topics)
             self.cameras[name].set_layers(topics)
         self._labels = self._latched(LabelInfo, '~/label_info')
         self._vision = self._latched(VisionInfo, '~/vision_info')
@@ -124,6 +125,8 @@ class Loaded:
         """Show something else; ValueError where a layer is not one of the network's."""
         self.layers.check(debug)
         topics = self.layers.topics(debug)
+        for camera in self.cameras.values():
+            camera.check_layers(topics)
         for camera in self.cameras.values():
             camera.set_layers(topics)
         self.debug = debug

@@ -61,6 +61,13 @@ def test_source(name: str, expected: str) -> None:
     assert source(name) == expected
 
 
+@pytest.mark.parametrize('name, expected', [
+    ('resnet18', 'resnet18'), ('timm/resnet18', 'timm/resnet18'), ('any/where.yaml', 'where'),
+    ('NET.v2.YML', 'NET.v2')])
+def test_short_name(name: str, expected: str) -> None:
+    assert architectures.short_name(name) == expected
+
+
 @pytest.mark.parametrize('name, near', [
     ('ResNet-18', 'resnet18'), ('lenet', 'lenet5'), ('mobilenetv3small', 'mobilenet_v3_small'),
     ('timm/convnexttiny', 'timm/convnext_tiny'),

@@ -93,8 +93,14 @@ def _residual(image: torch.Tensor) -> torch.Tensor:
     return maps[:, :, 1:]
 
 
+def _last_rows(image: torch.Tensor) -> torch.Tensor:
+    return functional.avg_pool2d(image, 3, 1)[:, :, -4:]
+
+
 @pytest.mark.parametrize('step, field, offset', [
-    (_activated, (1, 1), (0.0, 0.0)), (_residual, (3, 3), (1.0, 0.0))])
+    (_activated, (1, 1), (0.0, 0.0)), (_residual, (3, 3), (1.0, 0.0)),
+    # Of 14 rows those from 10 on, each of which has its centre one further.
+    (_last_rows, (3, 3), (11.0, 1.0))])
 def test_writes_that_are_followed(step: Maps, field: tuple[int, int],
                                   offset: tuple[float, float]) -> None:
     row = _row(step)
@@ -131,6 +137,15 @@ def test_rows_merged_with_channels_are_no_rows(step: Maps) -> None:
 def test_rows_of_groups_of_channels_are_rows() -> None:
     row = _row(lambda image: image.reshape(1, 3, 1, 16, 16).transpose(1, 2).reshape(1, 3, 16, 16))
     assert (row.receptive_field, row.jump) == ((1, 1), (1, 1))
+
+
+@pytest.mark.parametrize('step', [
+    lambda image: torch.cat([image, image], 2), lambda image: image.chunk(2, 3)[1],
+    lambda image: image.split([5, 11], 2)[1],
+    lambda image: image[:, :, 3].unsqueeze(1).expand(-1, 3, -1, -1)])
+def test_maps_put_side_by_side_or_cut_apart(step: Maps) -> None:
+    row = _row(step)
+    assert (row.receptive_field, row.whole_input) == (None, False)
 
 
 class Gate(nn.Module):
@@ -176,6 +191,12 @@ def test_pooling_to_one_position() -> None:
     assert row.receptive_field == (16, 16)
 
 
+def test_pooling_a_part_to_one_position() -> None:
+    """What is pooled begins at row 1: no output sees row 0 through it."""
+    row = _row(lambda image: image * functional.avg_pool2d(image[:, :, 1:], (15, 16), stride=1))
+    assert (row.receptive_field, row.whole_input) == (None, False)
+
+
 def _along_rows(image: torch.Tensor) -> torch.Tensor:
     maps = image.permute(0, 2, 3, 1)
     weights = torch.softmax(maps @ maps.transpose(-1, -2), -1)
@@ -206,6 +227,27 @@ def test_sums_along_one_axis_do_not_see_everything(step: Maps) -> None:
     """Output (12, 9) of the first two sees row 12 only."""
     row = _row(step)
     assert (row.receptive_field, row.whole_input) == (None, False)
+
+
+def _bias_for_every_row(image: torch.Tensor) -> torch.Tensor:
+    ones = torch.ones(3, 16, 16, device='meta')
+    return torch.baddbmm(image[0][:, :1], ones, ones).unsqueeze(0)
+
+
+def _bias_of_each_place(image: torch.Tensor) -> torch.Tensor:
+    ones = torch.ones(3, 16, 16, device='meta')
+    return torch.baddbmm(image[0], ones, ones).unsqueeze(0)
+
+
+def _largest_along_one_axis(image: torch.Tensor) -> torch.Tensor:
+    return nn.AdaptiveMaxPool2d(1)(image[:, :, :3].permute(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize('step, seen', [
+    (_bias_for_every_row, None), (_bias_of_each_place, (1, 1)), (_largest_along_one_axis, None)])
+def test_what_is_added_and_what_is_pooled(step: Maps, seen: tuple[int, int] | None) -> None:
+    row = _row(step)
+    assert (row.receptive_field, row.whole_input) == (seen, False)
 
 
 def test_a_linear_layer_along_the_columns() -> None:

@@ -8,9 +8,11 @@ import json
 from typing import Any
 
 from cnn_perception.architectures import ArchitectureError, create, names
+from cnn_perception.architectures.efficientnet import SamePadConv2d
 from cnn_perception.architectures.layer_table import describe, LayerTable
 from cnn_perception.architectures.network import build_network
 from cnn_perception.architectures.skeleton import skeleton
+from cnn_perception.architectures.table_text import count_text
 import pytest
 import torch
 from torch import nn
@@ -309,6 +311,32 @@ def test_text() -> None:
     assert not any(line.startswith('?') for line in lines)
 
 
+def test_cells_that_differ_by_axis_or_side() -> None:
+    network = nn.Sequential(
+        SamePadConv2d(1, 1, 3, 2), nn.Conv2d(1, 1, 3, padding=(2, 1), dilation=(2, 1)))
+    lines = describe(network, (1, 8, 8)).to_text().splitlines()
+    assert lines[4].split()[:5] == ['0', 'SamePadConv2d', '3', '2', '0/1']
+    assert lines[5].split()[:7] == ['1', 'Conv2d', '3', 'every', '2x1', '1', '2x1']
+
+
+def test_what_does_not_run_has_no_unknown_field() -> None:
+    text = describe('inception_v3', depth=1).to_text()
+    assert '\nunused  has parameters' in text
+    assert '?' not in text
+
+
+@pytest.mark.parametrize('count, told', [
+    (0, '0'), (9999, '9999'), (10000, '10.0 k'), (118013952, '118.0 M'),
+    (4089184256, '4.089 G')])
+def test_counts(count: int, told: str) -> None:
+    assert count_text(count) == told
+
+
+def test_a_compiled_module_is_the_one_that_was_compiled() -> None:
+    module = create('lenet5')
+    assert describe(torch.compile(module)) == describe(module)  # type: ignore[arg-type]
+
+
 def test_markdown() -> None:
     lines = describe('googlenet', depth=1).to_markdown().splitlines()
     table = [line for line in lines if line.startswith('|')]
@@ -336,6 +364,8 @@ def test_every_own_network_has_a_table() -> None:
      'it takes 3 channels, got 224; channels come first, as in 3 x 224 x 200$'),
     ({'module_or_name': nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1)),
       'input_shape': (3, 8, 8)}, r'in 1 \(Conv2d\): it takes 3 channels, got 4$'),
+    ({'module_or_name': nn.Conv2d(1, 4, 1), 'input_shape': (3, 8, 3)},
+     'it takes 1 channel, got 3; give an input of 1 x 8 x 3$'),
     ({'module_or_name': nn.Conv2d(3, 4, 9), 'input_shape': (3, 8, 8)},
      "8: Calculated padded input size .* Kernel size can't be greater"),
     ({'module_or_name': nn.Conv2d(1, 1, 1)}, 'does not say what input it takes'),

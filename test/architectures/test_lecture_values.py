@@ -79,6 +79,15 @@ def test_receptive_field_of_stacked_convolutions(case: dict[str, Any]) -> None:
     assert table[f'conv{case["layers"]}'].receptive_field == (case['field'], case['field'])
 
 
+def test_local_response_normalisation() -> None:
+    """Krizhevsky et al. 2012, 3.3: a / (2 + 1e-4 * sum of squares of 5 channels) ** 0.75."""
+    layers = ['local_response_norm', 'flatten', {'linear': 'classes'}]
+    norm = build_network(layers, (7, 1, 1), 2).get_submodule('norm1')
+    given = torch.tensor([0.0, 0.0, 60.0, 80.0, 0.0, 0.0, 0.0]).view(1, 7, 1, 1)
+    found = norm(given).flatten()[2:4]
+    torch.testing.assert_close(found, torch.tensor([60.0, 80.0]) / 3.0 ** 0.75)
+
+
 def test_max_pool() -> None:
     case = VALUES['max_pool_2x2_stride_2']
     network = build_network(['pool', 'flatten', {'linear': 'classes'}], (1, 4, 4), 2)

@@ -81,6 +81,13 @@ def test_what_is_there_already_is_not_added_again() -> None:
     assert [layer['type'] for layer in varied] == ['conv', 'batchnorm', 'relu']
 
 
+def test_activations_behind_a_flatten_are_no_convolutions() -> None:
+    layers = [{'conv': {'channels': 2, 'kernel': 3}}, 'flatten', {'linear': 4}, 'relu',
+              {'linear': 'classes'}]
+    varied = vary(layers, Variation(channel_dropout=0.5, conv_1x1=True))
+    assert [layer['type'] for layer in varied] == ['conv', 'flatten', 'linear', 'relu', 'linear']
+
+
 @pytest.mark.parametrize('ceil', [True, 'yes'])
 def test_no_convolution_stands_for_pooling_that_hangs_over(ceil: object) -> None:
     """Pooling 3/2 makes 15 x 15 of 30 x 30 with ceil, a convolution 14 x 14."""

@@ -79,6 +79,10 @@ def test_every_layer_type_and_every_way_to_write_one(write: Any) -> None:
     assert rows['conv2'].parameters == 8 * (8 // 4) * 9 + 8
     # 1x1 to 3 and back to 12 around a 3x3, with batch normalisation, and the 1x1 shortcut.
     assert rows['residual1'].parameters == (8 * 3 + 6) + (27 * 3 + 6) + (36 + 24) + (96 + 24)
+    # The stride is that of the 3x3, so that every pixel is read.
+    strides = {row.name: row.stride for row in describe(path).rows}
+    assert [strides[f'residual1.path.{part}.conv'] for part in range(3)] == [
+        (1, 1), (2, 2), (1, 1)]
     # 1x1; 3x3 and its reduction; 5x5 and its reduction; 1x1 behind the pooling.
     assert rows['inception1'].parameters == (24 + 4) + (36 + 6) + (108 + 8) + (12 + 2) + (
         50 + 4) + (36 + 6)
@@ -153,6 +157,8 @@ def test_layers_that_do_not_fit(write: Any, layers: str, told: str) -> None:
     ('relu: {name: [a]}', 'expected letters'),
     ('relu: {name: a.b}', "got the name 'a.b', expected letters"),
     ('relu: {name: forward}', 'the name forward means something to PyTorch already'),
+    ('relu: {name: training}', 'the name training means something to PyTorch already'),
+    ('relu: {name: classes}', 'the name classes means something to PyTorch already'),
     ('conv: {channels: 1000000, kernel: 1, padding: 1000}', 'which is too large'),
 ])
 def test_layers_that_mean_nothing(write: Any, layer: str, told: str) -> None:

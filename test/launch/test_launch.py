@@ -262,7 +262,6 @@ def test_defaults_do_not_replace_what_the_params_file_says(launch, own_file):
     assert classifier.parameters == {
         'architecture': 'resnet50', 'weights': 'none', 'device': 'cpu', 'autostart': False,
         'image_transport': 'compressed', 'image_topic': 'elsewhere', 'top_k': 7}
-    assert 'image' not in classifier.remappings
 
 
 def test_arguments_replace_what_the_params_file_says(launch, own_file):
@@ -270,9 +269,16 @@ def test_arguments_replace_what_the_params_file_says(launch, own_file):
                         'autostart:=true', 'image:=/front/image')['classifier']
     assert classifier.parameters == {
         'architecture': 'resnet18', 'weights': 'none', 'device': 'cpu', 'autostart': True,
-        'image_transport': 'compressed', 'image_topic': 'image', 'top_k': 7}
-    assert classifier.remappings['image'] == '/front/image'
-    assert classifier.remappings['image/compressed'] == '/front/image/compressed'
+        'image_transport': 'compressed', 'image_topic': '/front/image', 'top_k': 7}
+
+
+def test_the_image_of_cameras_in_the_params_file_is_below_each(launch, tmp_path):
+    path = tmp_path / 'cameras.yaml'
+    path.write_text('/**:\n  ros__parameters:\n    cameras: [front]\n    image_topic: image\n')
+    classifier = launch(CLASSIFIER, f'params_file:={path}', 'image:=image_raw')['classifier']
+    assert classifier.parameters == {'cameras': ['front'], 'image_topic': 'image_raw'}
+    # Nothing moves the topics away from where the parameter says.
+    assert set(classifier.remappings) == {'__node', '__ns'}
 
 
 def test_params_files_of_the_package_go_by_their_names(launch):
@@ -393,7 +399,6 @@ def test_a_camera_is_started_with_its_own_parameters_and_topics(launch, camera):
     assert driver.remappings == {'__node': name, '__ns': '/robot', topic: 'image',
                                  f'{topic}/compressed': 'image/compressed'}
     assert classifier.parameters == {'image_topic': 'image'}
-    assert classifier.remappings['image'] == 'image'
     assert all(variable in driver.environment for variable in PROFILE_VARIABLES)
 
 
@@ -403,8 +408,7 @@ def test_camera_and_classifier_meet_on_the_image_topic(launch, camera, own_file)
     launched = launch(CAMERA, f'camera:={camera}', 'image:=front/image',
                       f'params_file:={own_file}')
     assert launched[executable].remappings[topic] == 'front/image'
-    assert launched['classifier'].parameters['image_topic'] == 'image'
-    assert launched['classifier'].remappings['image'] == 'front/image'
+    assert launched['classifier'].parameters['image_topic'] == 'front/image'
 
 
 def test_a_file_of_the_camera_replaces_defaults_and_arguments_replace_the_file(launch, tmp_path):

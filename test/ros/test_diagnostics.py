@@ -6,6 +6,7 @@ from cnn_perception.classifier import Classifier
 from cnn_perception.ros.diagnostics import camera_status, CameraStatistics, node_status
 from cnn_perception.ros.reporting import Reporter
 from diagnostic_msgs.msg import DiagnosticStatus
+import pytest
 import rclpy
 
 
@@ -25,6 +26,15 @@ def test_rates_are_those_since_the_last_report_and_latencies_milliseconds(monkey
     now = 103.0
     values = statistics.snapshot()
     assert (values['input rate (Hz)'], values['output rate (Hz)']) == ('3.0', '0.0')
+
+
+def test_of_twenty_frames_one_may_be_later_than_the_diagnostics_say():
+    statistics = CameraStatistics()
+    for number in range(1, 101):
+        statistics.answered(0.001 * number, 0.0, 0.0)
+    values = statistics.snapshot()
+    assert float(values['latency median (ms)']) == pytest.approx(50.5)
+    assert float(values['latency 95 % (ms)']) == pytest.approx(95.05, abs=0.1)
 
 
 def test_bad_frames_are_a_warning_until_good_ones_come():

@@ -1,14 +1,22 @@
 """The image source in a process of its own."""
 
 import signal
+import struct
+import time
 
-from cnn_perception import photographs
+from cnn_perception import photographs, sources
+from cnn_perception.ros import image_source_node
 from cnn_perception.ros.image_messages import to_rgb
-from cnn_perception.sources import open_source
+from cnn_perception.sources import open_source, Picture, PictureSource
 import cv2
 import numpy as np
 import pytest
-from ros_harness import RELIABLE
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.impl.rcutils_logger import RcutilsLogger
+from rclpy.parameter import Parameter
+from rclpy.qos import ReliabilityPolicy
+from ros_harness import BEST_EFFORT, RELIABLE
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
@@ -92,6 +100,32 @@ def test_files_that_were_cut_off_are_called_so(tmp_path, suffix, cause):
         open_source(str(path))
 
 
+def test_a_header_that_announces_more_than_opencv_takes_costs_its_picture_alone(tmp_path, caplog):
+    write(tmp_path / 'a.png', np.zeros((6, 8, 3), np.uint8))
+    (tmp_path / 'b.bmp').write_bytes(b'BM' + struct.pack(
+        '<IHHIIiiHHIIiiII', 70, 0, 0, 54, 40, 60000, 60000, 1, 24, 0, 0, 0, 0, 0, 0) + bytes(20))
+    assert [picture.name for picture in open_source(str(tmp_path)).pictures()] == ['a']
+    assert 'b.bmp' in caplog.text
+    with pytest.raises(ValueError, match='cannot be read by OpenCV'):
+        open_source(str(tmp_path / 'b.bmp'))
+
+
+def test_pictures_are_made_as_wide_as_asked_and_a_few_of_them_kept(tmp_path, monkeypatch):
+    stripes = np.zeros((6, 8, 3), np.uint8)
+    stripes[:, ::2] = 200, 100, 0
+    for name in 'abc':
+        write(tmp_path / f'{name}.png', stripes)
+    monkeypatch.setattr(sources, 'KEPT', 2)
+    for width, shape, colour in ((0, (6, 8, 3), (200, 100, 0)), (4, (3, 4, 3), (100, 50, 0)),
+                                 (16, (12, 16, 3), None)):
+        source = open_source(str(tmp_path), width)
+        for picture in source.pictures():
+            assert picture.rgb.shape == shape
+            if colour is not None:  # what is made smaller is the mean of what was there
+                assert picture.rgb[0, 0].tolist() == [*colour]
+        assert len(source._kept) == 2
+
+
 def test_a_file_that_was_mended_is_played(tmp_path, caplog):
     write(tmp_path / 'a.png', np.full((6, 8, 3), 9, np.uint8))
     (tmp_path / 'b.png').write_text('not yet')
@@ -125,12 +159,13 @@ def test_a_video_file(start, namespace, observer, frames, tmp_path):
     path = tmp_path / 'grey.avi'
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10, (64, 48))
     for value in (20, 120, 220):
-        writer.write(np.full((48, 64, 3), value, np.uint8))
+        writer.write(np.full((48, 64, 3), (value // 2, value, value), np.uint8))  # B, G, R
     writer.release()
     start('image_source', namespace, source=path, rate=20.0, loops=2, width=32)
     assert observer.wait_for(lambda: len(frames) == 6)
-    values = [int(to_rgb(frame).mean()) for frame in frames]
-    assert values == [pytest.approx(value, abs=3) for value in (20, 120, 220) * 2]
+    values = [to_rgb(frame).mean((0, 1)) for frame in frames]
+    assert values == [pytest.approx((value, value, value // 2), abs=5)
+                      for value in (20, 120, 220) * 2]
     assert {(frame.width, frame.height) for frame in frames} == {(32, 24)}
 
 
@@ -182,3 +217,77 @@ def test_signals_end_it_cleanly(start, namespace, observer, frames, number):
     assert observer.wait_for(lambda: frames)
     assert process.stop(number) == 0
     assert 'Traceback' not in process.log
+
+
+class Flaky(PictureSource):
+    """A camera whose first try gives nothing."""
+
+    live, description = True, 'flaky camera'
+    tries = closed = 0
+
+    def pictures(self):
+        self.tries += 1
+        while self.tries > 1:
+            yield Picture('one', photographs.photograph('cat'))
+
+    def close(self):
+        self.closed += 1
+
+
+@pytest.fixture
+def own(monkeypatch):
+    """Yield a source's node of this process, a function that spins it, and its camera."""
+    camera, context = Flaky(), rclpy.Context()
+    rclpy.init(args=[], context=context)
+    monkeypatch.setattr(image_source_node, 'open_source', lambda *arguments: camera)
+    node = image_source_node.ImageSourceNode(context=context, parameter_overrides=[
+        Parameter('rate', value=100.0), Parameter('reliability', value='best_effort')])
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+
+    def spin(condition, seconds=20.0):
+        deadline = time.monotonic() + seconds
+        while not condition() and time.monotonic() < deadline:
+            executor.spin_once(timeout_sec=0.05)
+        return condition()
+    yield node, spin, camera
+    executor.shutdown()
+    node.destroy_node()
+    context.shutdown()
+
+
+def test_a_camera_that_fails_is_tried_again_and_given_back_while_nobody_looks(
+        own, monkeypatch):
+    node, spin, camera = own
+    frames, jpegs, sent, said = [], [], [], []
+    monkeypatch.setattr(RcutilsLogger, 'error', lambda self, text, **options: said.append(text))
+    node.create_subscription(Header, '~/published', sent.append, RELIABLE)
+    [publisher] = node.get_publishers_info_by_topic(node.resolve_topic_name('image'))
+    assert publisher.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    viewer = node.create_subscription(
+        CompressedImage, 'image/compressed', jpegs.append, BEST_EFFORT)
+    assert spin(lambda: len(jpegs) > 2)
+    assert camera.tries == 2
+    assert said == ['the source failed, trying again: flaky camera delivered no frame']
+    node.set_parameters([Parameter('jpeg_quality', value=1)])
+    size = len(jpegs[0].data)
+    assert spin(lambda: len(jpegs[-1].data) < size / 3)
+    assert camera.closed == 0
+    node.destroy_subscription(viewer)
+    assert spin(lambda: camera.closed)
+    spin(lambda: False, 0.2)
+    count = len(sent)
+    spin(lambda: False, 0.2)
+    assert (len(sent), camera.closed) == (count, 1)
+    other = node.create_subscription(Image, 'image', frames.append, BEST_EFFORT)
+    assert spin(lambda: frames)
+    assert camera.tries == 3
+    # Without a rate it still does not look all the time whether somebody subscribes.
+    node.destroy_subscription(other)
+    node.set_parameters([Parameter('rate', value=0.0)])
+    spin(lambda: node._timer.timer_period_ns > 0)
+    assert node._timer.timer_period_ns == 1e9 * image_source_node.IDLE_PERIOD
+    node.create_subscription(Image, 'image', frames.append, BEST_EFFORT)
+    assert spin(lambda: node._timer.timer_period_ns == 0)
+    node.stop()
+    assert camera.closed == 3

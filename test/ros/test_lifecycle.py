@@ -18,7 +18,7 @@ from ros_harness import LATCHED, ROOT
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
-from vision_msgs.msg import Classification, LabelInfo
+from vision_msgs.msg import Classification, LabelInfo, VisionInfo
 
 SMALL = {'architecture': 'mobilenet_v3_small', 'weights': 'none'}
 DEFAULTS = {**{row.name: row.default for row in parameters.CLASSIFIER}, **SMALL}
@@ -45,7 +45,10 @@ def is_silent(observer):
 
 def test_every_transition(start, namespace, observer):
     process = start('classifier', namespace, autostart=False, **SMALL)
+    told = observer.listen(VisionInfo, 'classifier/vision_info', LATCHED)
     assert observer.state() == 'unconfigured'
+    answer = observer.call(Trigger, 'classifier/describe', Trigger.Request())
+    assert answer.message.endswith(f': ros2 lifecycle set {namespace}/classifier configure')
     assert observer.node.count_subscribers(f'{namespace}/image') == 0
     assert observer.change_state('configure')
     assert observer.state() == 'inactive'
@@ -56,6 +59,7 @@ def test_every_transition(start, namespace, observer):
     assert observer.change_state('deactivate')
     assert observer.state() == 'inactive'
     assert is_silent(observer)
+    assert observer.node.count_subscribers(f'{namespace}/image') == 0
     assert observer.change_state('activate')
     assert classifies(observer)
     assert observer.change_state('deactivate')
@@ -65,6 +69,7 @@ def test_every_transition(start, namespace, observer):
     assert observer.change_state('configure')
     assert observer.change_state('activate')
     assert classifies(observer)
+    assert [info.database_version for info in told] == [1, 2]
     assert observer.change_state('shutdown_active')
     assert observer.state() == 'finalized'
     assert 'Traceback' not in process.log

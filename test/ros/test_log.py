@@ -1,6 +1,11 @@
 """What is said once, and what is said again."""
 
-from cnn_perception.ros.log import MOST, Throttled
+import logging
+import sys
+import threading
+
+from cnn_perception.ros.log import forward_log, MOST, Throttled
+import rclpy
 
 
 def test_each_kind_of_warning_has_a_throttle_of_its_own(monkeypatch):
@@ -26,3 +31,40 @@ def test_each_kind_of_warning_has_a_throttle_of_its_own(monkeypatch):
     assert said[-1] == str(1999 + MOST)
     warn(str(2000))
     assert said[-1] == str(1999 + MOST)
+
+
+def test_threads_share_a_throttle(monkeypatch):
+    monkeypatch.setattr('cnn_perception.ros.log.PERIOD', 0.0)
+    warn, problems = Throttled(lambda text: None), []
+
+    def speak(name):
+        try:
+            for number in range(3000):
+                warn(f'{name} {number}')
+        except (KeyError, RuntimeError) as error:
+            problems.append(error)
+    threads = [threading.Thread(target=speak, args=(name,)) for name in range(4)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    sys.setswitchinterval(interval)
+    assert problems == []
+    assert len(warn._said) == MOST
+
+
+def test_what_the_package_logs_appears_once_in_the_log_of_the_latest_node(capfd):
+    nodes = [rclpy.create_node(name) for name in ('earlier', 'later')]
+    for node in nodes:
+        forward_log(node)
+    logger = logging.getLogger('cnn_perception')
+    for level in ('info', 'warning', 'error'):
+        getattr(logger, level)('%s of the package', level)
+    lines = [line for line in capfd.readouterr().err.splitlines() if 'of the package' in line]
+    for line, level in zip(lines, ('INFO', 'WARN', 'ERROR'), strict=True):
+        assert line.startswith(f'[{level}]')
+        assert '[later]' in line
+    for node in nodes:
+        node.destroy_node()

@@ -27,6 +27,20 @@ def test_all_cameras_are_taken_together_however_fast_one_is():
     assert taken == {'fast': 59, **{f'slow{slow}': 48 for slow in range(7)}}
 
 
+def test_the_camera_whose_image_waits_longest_is_served_first():
+    mailbox = Mailbox()
+    for camera, number in (('a', 1), ('b', 2), ('a', 3)):
+        mailbox.put(letter(camera, number))
+    assert [mail.message for mail in mailbox.take()] == [2, 3]
+
+
+def test_nothing_comes_out_of_a_closed_mailbox():
+    mailbox = Mailbox()
+    mailbox.close()
+    mailbox.put(letter('', 1))
+    assert mailbox.take() == []
+
+
 def test_close_wakes_the_worker():
     mailbox = Mailbox()
     taken = []

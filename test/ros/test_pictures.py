@@ -8,9 +8,10 @@ import weakref
 
 from cnn_perception import render
 from cnn_perception.classifier import Classifier
+from cnn_perception.ros import wishes
 from cnn_perception.ros.camera import Camera
 from cnn_perception.ros.debug_layers import DebugLayers
-from cnn_perception.ros.debug_settings import read_settings
+from cnn_perception.ros.debug_settings import read_settings, topic_name
 from cnn_perception.ros.image_messages import to_rgb
 from cnn_perception.ros.parameters import CLASSIFIER
 from cnn_perception.ros.pictures import Drawing, Pictures
@@ -246,3 +247,99 @@ def test_patches_are_of_the_middle_layer_or_the_last_before_it_that_has_a_field(
     assert shown.patches_layer(settings) == layer
     if layer:
         assert shown.patches(settings).picture().ndim == 3
+
+
+@pytest.mark.parametrize(('layer', 'taken', 'topic'), [
+    ('layer1.0.conv1', (), 'layer1_0_conv1'), ('a__b.', (), 'a_b'), ('0.conv', (), 'layer_0_conv'),
+    ('cam', (), 'layer_cam'), ('late', (), 'layer_late'), ('filters', (), 'layer_filters'),
+    ('a.b', ('a_b',), 'a_b_2'), ('a.b', ('a_b', 'a_b_2'), 'a_b_3')])
+def test_topics_of_layers_are_names_that_ros_has_and_nobody_else(layer, taken, topic):
+    assert topic_name(layer, {*taken}) == topic
+
+
+def test_a_picture_that_cannot_be_drawn_costs_no_other(bench, monkeypatch):
+    def fail(rgb):
+        raise KeyError('nobody expected this')
+    monkeypatch.setattr(render, 'edges', fail)
+    one = bench('a')
+    one.watch('a', 'edges')
+    one.watch('a', 'overlay')
+    one.show('a')
+    one.settle(lambda: one.received)
+    assert one.warnings == ["debug/edges cannot be drawn: 'nobody expected this'"]
+
+
+def test_the_dashboard_of_a_network_whose_layers_are_not_to_be_had_has_the_rest(
+        bench, layers, monkeypatch):
+    original = layers.classifier.predict
+
+    def predict(frames, taps=()):
+        if taps:
+            raise RuntimeError('out of memory')
+        return original(frames, taps)
+    monkeypatch.setattr(layers.classifier, 'predict', predict)
+    one = bench('a')
+    one.watch('a', 'dashboard')
+    for _ in range(3):
+        one.show('a')
+    one.settle(lambda: one.received)
+    [warning] = one.warnings
+    assert warning.endswith('cannot be shown: out of memory')
+
+
+def test_patches_of_other_channels_are_collected_anew(bench, monkeypatch):
+    sheets = []
+    monkeypatch.setattr(Camera, 'show', lambda self, picture, rgb, header: sheets.append(rgb))
+    one = bench('a')
+    one.watch('a', 'top_patches')
+    for channels in (1, 4):
+        one.settings = replace(one.settings, patches_channels=channels)
+        for _ in range(3):
+            one.show('a', np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8))
+    assert len(sheets[-1]) > len(sheets[0])
+
+
+def test_channels_that_are_not_there_are_told_once_for_each_layer(bench):
+    one = bench('a')
+    one.settings = replace(one.settings, maps=replace(one.settings.maps, channels=(0, 99)))
+    one.watch('a', 'early')
+    for _ in range(4):
+        one.show('a')
+    assert one.warnings == ["'tanh1' has 6 channels: not all of debug.channels"]
+
+
+def test_there_is_no_end_of_settings_and_one_of_plans(bench, monkeypatch):
+    monkeypatch.setattr(wishes, 'MOST_PLANS', 2)
+    one = bench('a')
+    one.watch('a', 'overlay')
+    for chosen in range(5):
+        one.settings = replace(one.settings, cam_class=chosen)
+        one.show('a')
+    assert len(one.pictures._wishes._plans) <= 2
+
+
+def test_topics_that_are_gone_are_watched_by_nobody_and_shown_nothing(bench):
+    one = bench('a')
+    camera = one.cameras['a']
+    one.node.destroy_publisher(camera._pictures['overlay'])
+    camera.show('overlay', DARK, Header())
+    camera.destroy()
+    camera._looked = 0.0
+    assert camera.watched() == set()
+    camera.show('cam', DARK, Header())
+
+
+def test_a_class_is_looked_for_once_there_is_a_network_that_has_classes():
+    values = {**{row.name: row.default for row in CLASSIFIER}, 'debug.cam_class': 'daisy'}
+    assert read_settings(values).cam_class is None
+    assert read_settings(values, ('rose', 'daisy')).cam_class == 1
+
+
+def test_topics_that_stay_are_not_interrupted(bench):
+    one = bench('a')
+    camera = one.cameras['a']
+    early = camera._pictures['early']
+    camera.set_layers({'early': 'conv1', 'conv2': 'conv2'})
+    assert camera._pictures['early'] is early
+    assert camera.layers() == {'early': 'conv1', 'conv2': 'conv2'}
+    assert {'middle', 'late'}.isdisjoint(camera._pictures)

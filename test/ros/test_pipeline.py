@@ -8,7 +8,7 @@ from cnn_perception.photographs import photograph
 from cnn_perception.ros.camera import Camera
 from cnn_perception.ros.debug_layers import DebugLayers
 from cnn_perception.ros.debug_settings import read_settings
-from cnn_perception.ros.image_messages import from_rgb
+from cnn_perception.ros.image_messages import from_rgb, to_compressed
 from cnn_perception.ros.log import Throttled
 from cnn_perception.ros.newest import Letter
 from cnn_perception.ros.parameters import CLASSIFIER
@@ -242,3 +242,16 @@ def test_bytes_that_are_no_picture_are_one_kind_of_trouble(parts, node):
         pipeline.process([Letter('front', serialize_message(message), 0)])
         assert cameras['front'].statistics.counts['rejected'] == count + 1
     assert len(logged) == 1
+
+
+def test_answers_to_compressed_images_name_classes_as_asked(parts, node, monkeypatch):
+    _, cameras, pipeline, _ = parts
+    cameras['front'] = Camera(node, 'front', 'front/image', True)
+    answers = []
+    monkeypatch.setattr(Camera, 'answer', lambda self, message: answers.append(message))
+    pipeline._settings()['class_id_format'] = 'index'
+    message = to_compressed(photograph('cat'), Header(frame_id='eye'))
+    pipeline.process([Letter('front', serialize_message(message), 0)])
+    [answer] = answers
+    assert answer.header == message.header
+    assert all(result.class_id.isdecimal() for result in answer.results)

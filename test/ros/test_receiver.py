@@ -10,7 +10,9 @@ from cnn_perception.ros.receiver import MOST_IN_VAIN, Receiver
 import pytest
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.serialization import serialize_message
 from sensor_msgs.msg import Image
 
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -110,6 +112,36 @@ def test_a_window_waits_for_the_others_and_not_longer(bench):
     hurried = bench('c', 'd', window=0.05)
     hurried.send('c', 1)
     assert hurried.take() == {'c': 1}
+
+
+def test_who_waits_for_the_others_is_woken_too(bench):
+    two = bench('a', 'b', window=60.0)
+    two.send('a', 1)
+    thread = threading.Thread(target=two.take, daemon=True)
+    thread.start()
+    time.sleep(0.2)
+    two.receiver.close()
+    thread.join(5.0)
+    assert not thread.is_alive()
+    assert not two.receiver.subscribed()
+
+
+def test_nobody_is_waited_for_who_is_not_subscribed_any_more(bench, monkeypatch):
+    two, looks = bench('a', 'b', window=60.0), []
+    look = two.receiver._look
+    monkeypatch.setattr(two.receiver, '_look', lambda *given: (looks.append(0), look(*given))[1])
+    two.send('a', 1)
+    thread = threading.Thread(target=two.take, daemon=True)
+    thread.start()
+    time.sleep(0.2)
+    two.receiver.unsubscribe()
+    time.sleep(0.1)
+    before = len(looks)
+    time.sleep(0.2)
+    assert len(looks) <= before + 2
+    two.receiver.close()
+    thread.join(5.0)
+    assert not thread.is_alive()
 
 
 def test_a_camera_that_does_not_come_any_more_is_not_waited_for(bench):
@@ -219,6 +251,17 @@ def test_a_process_that_was_stopped_has_lost_nothing(bench, monkeypatch):
     # From then on a gap in a wait is a loss again.
     take_after(one, 2)
     assert one.counts('a')[2] == before[2] + 2
+
+
+def test_what_comes_late_after_seconds_of_work_is_no_loss(bench):
+    one = bench('a')
+    steady(one, 'a')
+    before = one.counts('a')
+    [line] = one.receiver._lines
+    line.emptied, line.arrival = line.emptied - 5 * 10 ** 9, line.arrival - 5 * 10 ** 9
+    take_after(one, 4)
+    received, dropped, lost = (after - then for after, then in zip(one.counts('a'), before))
+    assert (received, dropped, lost) == (5, 4, 0)
 
 
 def send_steadily(one, name, count, period=0.05):
@@ -361,6 +404,12 @@ def test_a_waiting_thread_is_woken(bench, waiting, end):
     assert bool(taken[0]) == (end == 'subscribe')
 
 
+def test_a_wait_that_begins_after_the_end_finds_nothing(bench):
+    one = bench('a')
+    one.context.shutdown()
+    assert one.receiver._wait(one.receiver._lines, 0.0) == []
+
+
 def test_the_network_is_busy_from_taking_images_to_waiting_for_the_next(bench, waiting):
     one = bench('a')
     assert one.receiver.seconds_busy() == 0.0
@@ -390,6 +439,28 @@ def test_what_was_replaced_is_no_trouble_of_the_transport(bench):
         one.take()
     assert one.counts('a')[2] == 0
     assert one.cameras['a'].transport.complaint(1) == ''
+
+
+def test_without_numbers_only_an_image_that_was_waited_for_tells_when_it_was_published(bench):
+    one = bench('a')
+    [line] = one.receiver._lines
+    line.waited = True
+    data = serialize_message(Image())
+    for arrival in (5 * 10 ** 9, 6 * 10 ** 9):
+        one.receiver._account(line, data, {
+            'source_timestamp': arrival - 10 ** 9, 'received_timestamp': arrival})
+    seen = one.cameras['a'].transport._seen()
+    assert seen['waited'].tolist() == [True, False]
+    assert seen['transit'].tolist() == [10 ** 9, 0]
+    assert one.cameras['a'].statistics.snapshot()['lost'] == 'not counted by this middleware'
+
+
+def test_stamps_of_a_simulation_are_no_age(bench):
+    one = bench('a')
+    one.node.set_parameters([Parameter('use_sim_time', value=True)])
+    one.send('a', 1)
+    one.take()
+    assert one.cameras['a'].transport._seen()['age'].tolist() == [0]
 
 
 def test_equal_numbers_of_two_publishers_are_no_loss(bench):

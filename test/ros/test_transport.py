@@ -81,8 +81,12 @@ def test_losses_without_numbers_show_in_the_gaps(middleware, remedy):
     (stamped([1] * 90, 0.05), True),
     (stamped([1] * 45 + [2] * 45), True),  # it became slower
     (stamped([1] * 45 + [900] + [1] * 44), True),  # it paused
+    # It paused, and lost a few: a pause counts for ten.
+    (stamped([*[1] * 20, 2, *[1] * 15, 2, *[1] * 10, 900, *[1] * 15, 2, *[1] * 15, 2, 1, 1, 1]),
+     True),
     (stamped(np.random.default_rng(0).uniform(1, 3, 90)), True),  # it sends when it likes
     (stamped([*UNEVEN[:20]]), True),
+    (np.concatenate([stamped(UNEVEN[:45]) + 1e12, stamped(UNEVEN[45:])]), True),  # played again
     (np.zeros(90), True)])
 def test_gaps_that_are_no_losses(stamps, waited):
     assert 'seem not to arrive' not in watch_gaps(stamps, waited)

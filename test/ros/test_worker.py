@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import time
 
 from cnn_perception.ros.newest import Letter, Mailbox
 from cnn_perception.ros.worker import Worker
@@ -31,6 +32,23 @@ def test_an_error_that_nobody_expected_is_reported_and_outlived():
     [text] = reported
     assert "KeyError: 'nobody expected this'" in text
     assert 'Traceback' in text
+
+
+def test_an_error_that_stays_takes_no_whole_core():
+    mailbox, reported = Mailbox(), []
+
+    def report(text):
+        reported.append(text)
+        mailbox.put(Letter('', 1, 0))
+
+    def process(letters):
+        raise KeyError('it stays')
+    worker = Worker('worker', mailbox, process, report)
+    worker.start()
+    mailbox.put(Letter('', 1, 0))
+    time.sleep(0.5)
+    assert worker.stop()
+    assert 1 <= len(reported) <= 12
 
 
 def test_a_thread_that_hangs_is_told_and_holds_up_no_process():
