@@ -67,7 +67,7 @@ def test_layers_that_go_by_the_version_of_their_names(tmp_path):
 
 
 def test_only_training_counts_batches(tmp_path):
-    """PyTorch before 0.4.1 did not count them, and some networks' files come from there."""
+    """Versions of PyTorch before 0.4.1 did not, and some networks' files come from there."""
     state = architectures.create('resnet18').state_dict()
     torch.save({name: value for name, value in state.items() if value.ndim}, tmp_path / 'net.pth')
     assert load_network('resnet18', str(tmp_path / 'net.pth')).trained
