@@ -179,7 +179,7 @@ def test_layers_come_and_go_within_a_second_and_cost_no_answer(defaults, camera)
     ('debug.channels', 'first 0', "expected 'first N'"),
     ('debug.channels', '5000, 6000', 'no layer of debug.layers has more than 1280 channels'),
     ('debug.normalize', '3, 1', 'expected'), ('debug.normalize', '0, inf', 'expected'),
-    ('debug.colormap', 'virids', 'expected one of: autumn'),
+    ('debug.colormap', 'virids', 'did you mean viridis'),
     ('debug.cam_class', 'espreso', 'expected a class name'),
     ('debug.cam_class', '1000', '0 to 999'), ('debug.cam_class', 1000, '0 to 999'),
     ('debug.cam_class', 2.5, 'expected a text or a whole number'),
