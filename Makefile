@@ -32,13 +32,13 @@ bench: environment  ## measure everything that is promised, with targets; ROWS s
 soak: environment  ## many minutes of cameras, viewers and restarts; MINUTES=10, ARGS=--record
 	@$(RUN) benchmarks/soak.py --minutes $(or $(MINUTES),10) $(ARGS)
 
-bench-gpu: environment  ## measure what is promised of a GPU; says so where there is none
-	@$(RUN) benchmarks/bench_gpu.py
+bench-gpu: environment  ## measure what is promised of a GPU, if there is one; ARGS=--record
+	@$(RUN) benchmarks/bench_gpu.py $(ARGS)
 
 lint: environment  ## style: ruff
 	@$(RUN) -m ruff check .
 
-types: environment  ## types: mypy on everything outside ros/
+types: environment  ## types: mypy on the package outside ros/, and on environment/
 	@$(RUN) -m mypy
 
 package: environment  ## colcon build, then start the built nodes

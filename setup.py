@@ -22,6 +22,7 @@ setup(
         installed('config', '*'),
         installed('config/architectures', '*.yaml'),
     ],
+    python_requires='>=3.10',
     install_requires=['setuptools'],
     zip_safe=True,
     maintainer='cnn_perception developers',

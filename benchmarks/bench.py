@@ -74,6 +74,8 @@ def main() -> int:
     parser.add_argument('--rounds', type=int, default=ROUNDS, help='turns of each comparison')
     parser.add_argument('--record', action='store_true', help='write results/bench_cpu.md')
     options = parser.parse_args()
+    if unknown := [name for name in options.rows if name not in ROWS]:
+        parser.error(f'there is no row {unknown[0]}; the rows are {", ".join(ROWS)}')
     enter_ros()
     lines = ['| what | measured | target | |', '|---|---|---|---|']
     print('\n'.join(lines), flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from datetime import date
 import importlib.util
 import os
@@ -198,11 +199,15 @@ def described() -> list[str]:
             f'{processor_name()}, {os.cpu_count()} cores',
             f'- Python {platform.python_version()}, torch {torch.__version__}, CUDA '
             f'{torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}',
-            f'- medians of {ROUNDS} interleaved rounds of {CALLS} calls']
+            f'- of one picture: medians of {ROUNDS} interleaved rounds of {CALLS} calls; of nodes '
+            'one run each']
 
 
 def main() -> int:
-    """Print and record the table."""
+    """Print the table, and record it where that is asked for."""
+    parser = argparse.ArgumentParser(description='Measure what is promised of a GPU.')
+    parser.add_argument('--record', action='store_true', help='write results/bench_gpu.md')
+    options = parser.parse_args()
     if not torch.cuda.is_available():
         print('no CUDA device: nothing was measured')
         if has_gpu():
@@ -222,8 +227,9 @@ def main() -> int:
     if HAS_ROS:
         end_all()
         rclpy.try_shutdown()
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text('\n'.join(['# make bench-gpu', '', *described(), '', *lines, '']))
+    if options.record:
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text('\n'.join(['# make bench-gpu', '', *described(), '', *lines, '']))
     return 0
 
 

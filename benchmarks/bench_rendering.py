@@ -15,12 +15,12 @@ import argparse
 from collections.abc import Callable, Mapping
 from functools import partial
 import os
-import platform
 import time
 
 from cnn_perception import photographs, render
 from cnn_perception.classifier import Classifier
 from cnn_perception.explain import GradCam
+from cnn_perception.processor import processor_name
 import cv2
 import numpy as np
 import torch
@@ -144,7 +144,7 @@ def main() -> int:
     parser.add_argument('--networks', nargs='*', default=list(NETWORKS))
     parser.add_argument('--backend', default='torch')
     options = parser.parse_args()
-    print(f'{platform.processor() or platform.machine()}, {os.cpu_count()} cores; torch '
+    print(f'{processor_name()}, {os.cpu_count()} cores; torch '
           f'{torch.__version__}, {torch.get_num_threads()} threads; OpenCV {cv2.__version__}, '
           f'{cv2.getNumThreads()} threads; NumPy {np.__version__}')
     kept = mosaics(2 * options.rounds)

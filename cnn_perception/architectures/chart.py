@@ -167,9 +167,7 @@ def _label(axes: Any, shown: Sequence[Compared], colours: dict[str, str], render
     circles = []
     for row in shown:
         x, y = axes.transData.transform((row.multiply_adds / 1e9, row.accuracy))
-        radius = math.sqrt(row.parameters * _POINTS_PER_PARAMETER / math.pi) * (
-            axes.figure.dpi / 72)
-        circles.append((x, y, max(radius, 4.0)))
+        circles.append((x, y, max(_radius(axes, row.parameters), 4.0)))
     bounds = axes.get_window_extent()
     order = sorted(range(len(shown)), key=lambda index: -circles[index][2])
     for index in order:

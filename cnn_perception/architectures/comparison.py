@@ -9,7 +9,9 @@ compared, whose recipes resemble each other, unless the best are asked for.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import csv
 from dataclasses import asdict, dataclass
+import io
 import json
 import statistics
 import time
@@ -69,13 +71,15 @@ class Comparison:
         return '\n'.join([*lines, '', *(f'{note}  ' for note in self._notes())]) + '\n'
 
     def to_csv(self) -> str:
-        """Return one line a network, whole numbers, with a header."""
-        lines = ['network,input,weights,accuracy,parameters,multiply_adds,latency_ms']
-        for row in self.networks:
-            values = (row.network, shape_text(row.input_shape).replace(' ', ''), row.weights,
-                      row.accuracy, row.parameters, row.multiply_adds, row.latency_ms)
-            lines.append(','.join('' if value is None else str(value) for value in values))
-        return '\r\n'.join(lines) + '\r\n'
+        """Return one line a network with a header (RFC 4180); what is unknown is empty."""
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(('network', 'input', 'weights', 'accuracy', 'parameters', 'multiply_adds',
+                         'latency_ms'))
+        writer.writerows(
+            (row.network, shape_text(row.input_shape).replace(' ', ''), row.weights, row.accuracy,
+             row.parameters, row.multiply_adds, row.latency_ms) for row in self.networks)
+        return text.getvalue()
 
     def to_json(self) -> str:
         """Return {machine, networks} as JSON; what is unknown is null."""

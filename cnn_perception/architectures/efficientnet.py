@@ -52,7 +52,7 @@ class SamePadConv2d(nn.Conv2d):
         for size, kernel, stride, dilation in zip(
                 activation.shape[:1:-1], self.kernel_size[::-1], self.stride[::-1],
                 self.dilation[::-1]):
-            # As a number also while the network is traced: sizes are what it is converted for.
+            # A traced size is a tensor, and would make the padding a part of the graph.
             size = int(size)
             reach = (kernel - 1) * dilation + 1
             total = max((-(-size // stride) - 1) * stride + reach - size, 0)

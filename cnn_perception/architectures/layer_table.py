@@ -23,6 +23,7 @@ from .tracing import Call, trace
 
 __all__ = ['LayerRow', 'LayerTable', 'PRECISIONS', 'describe']
 
+_LARGEST_SIDE = 2 ** 20
 PRECISIONS = {'float32': 4, 'float16': 2, 'bfloat16': 2, 'int8': 1}
 """Bytes of one number."""
 
@@ -121,9 +122,10 @@ def _resolve(network: nn.Module | str) -> tuple[str, nn.Module, tuple[int, ...] 
 
 def _checked(shape: object) -> tuple[int, ...]:
     sizes = tuple(shape) if isinstance(shape, (list, tuple)) else ()
-    if len(sizes) != 3 or not all(type(size) is int and 0 < size < 2 ** 20 for size in sizes):
-        raise ArchitectureError(f'input: got {shown(shape)}, expected three whole numbers of at '
-                                'least 1, channels x height x width')
+    if len(sizes) != 3 or not all(
+            type(size) is int and 0 < size <= _LARGEST_SIDE for size in sizes):
+        raise ArchitectureError(f'input: got {shown(shape)}, expected three whole numbers from 1 '
+                                f'to {_LARGEST_SIDE}, channels x height x width')
     return sizes
 
 

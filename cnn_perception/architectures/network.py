@@ -19,7 +19,8 @@ from .errors import ArchitectureError, did_you_mean, shape_text, shown
 from .layer_keys import CLASSES
 from .layer_types import LAYER_TYPES, LayerType, Shape
 
-__all__ = ['LayeredNetwork', 'build_network', 'given_names', 'layer_name', 'normal_layer']
+__all__ = ['LayeredNetwork', 'build_network', 'given_names', 'layer_name', 'normal_layer',
+           'read_options']
 
 _MOST_LAYERS = 10_000
 _MOST_VALUES = 2 ** 31
@@ -40,12 +41,11 @@ class LayeredNetwork(nn.Sequential):
     loss and the classifier apply.
     """
 
-    def __init__(self, layers: OrderedDict[str, nn.Module], input_shape: tuple[int, int, int],
-                 classes: int) -> None:
-        """Take the layers in order, the (C, H, W) of one input and the number of classes."""
+    def __init__(self, layers: OrderedDict[str, nn.Module], input_shape: tuple[int, int, int]
+                 ) -> None:
+        """Take the layers in order and the (C, H, W) of one input."""
         super().__init__(layers)
         self.input_shape = input_shape
-        self.classes = classes
 
 
 def normal_layer(layer: Any) -> dict[str, Any]:
@@ -68,6 +68,9 @@ def normal_layer(layer: Any) -> dict[str, Any]:
         (kind, content), = layer.items()
         if isinstance(content, Mapping):
             keys = dict(content)
+            if 'type' in keys:
+                raise ArchitectureError(f'got a type, {shown(keys["type"])}, among the keys of '
+                                        f'{shown(kind)}: write it once')
         elif content is None:
             keys = {}
         else:
@@ -97,7 +100,8 @@ def _keys_text(kind: LayerType) -> str:
     return ', '.join(['name (optional)', *keys])
 
 
-def _read_options(layer: Mapping[str, Any], classes: int) -> dict[str, Any]:
+def read_options(layer: Mapping[str, Any], classes: int) -> dict[str, Any]:
+    """Return the values of all keys of a layer in its normal form, with those left out."""
     kind = LAYER_TYPES[layer['type']]
     for key in layer:
         if key not in ('type', 'name') and key not in kind.keys:
@@ -153,7 +157,7 @@ def _check_name(name: Any, taken: Mapping[str, Any]) -> None:
             'letter first, as it becomes the name of a topic')
     if name in taken:
         raise ArchitectureError(f'the name {name} is taken by an earlier layer: give another')
-    if hasattr(LayeredNetwork, name) or name in ('training', 'input_shape', 'classes'):
+    if hasattr(LayeredNetwork, name) or name in ('training', 'input_shape'):
         raise ArchitectureError(
             f'the name {name} means something to PyTorch already: give another, {name}_1 say')
 
@@ -178,7 +182,7 @@ def build_network(layers: Sequence[Any], input_shape: tuple[int, int, int],
         raise ArchitectureError(
             f'the network would have {total:,} parameters, expected at most {_MOST_VALUES:,}: '
             'pool more before the fully-connected layers, or make them smaller')
-    return LayeredNetwork(_build(layers, input_shape, classes), input_shape, classes)
+    return LayeredNetwork(_build(layers, input_shape, classes), input_shape)
 
 
 def _build(layers: Sequence[Any], input_shape: tuple[int, int, int],
@@ -195,7 +199,7 @@ def _build(layers: Sequence[Any], input_shape: tuple[int, int, int],
             name = layer_name(layer, counts, given)
             _check_name(name, modules)
             where = f'layer {index}, {name} ({layer["type"]})'
-            options = _read_options(layer, classes)
+            options = read_options(layer, classes)
             modules[name], shape = LAYER_TYPES[layer['type']].build(shape, options)
         except (ArchitectureError, RuntimeError) as error:
             raise ArchitectureError(f'{where}: {error}') from error

@@ -7,9 +7,10 @@ runs; the layer table is made from what these are given.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+import math
 from typing import Any
 
 import torch
@@ -117,10 +118,31 @@ class Operation:
         # Where torch has Triton this loads it: a twelfth of the time to a node's first answer.
         from torch.utils.flop_counter import flop_registry
         count = flop_registry.get(self.packet)
-        if count is None:
-            return 0
-        # PyTorch counts a multiplication and an addition as two.
-        return int(count(*self.args, **self.kwargs, out_val=self.output)) // 2
+        if count is not None:
+            # PyTorch counts a multiplication and an addition as two.
+            return int(count(*self.args, **self.kwargs, out_val=self.output)) // 2
+        own = PRODUCTS.get(self.packet)
+        return own(*self.args) if own is not None else 0
+
+
+def _trilinear(first: torch.Tensor, weight: torch.Tensor, second: torch.Tensor,
+               *axes: Sequence[int]) -> int:
+    """Count the products of `nn.Bilinear`, each with a third factor, over all axes together."""
+    shapes = []
+    for tensor, expanded in zip((first, weight, second), axes):
+        for axis in expanded:
+            tensor = tensor.unsqueeze(axis)
+        shapes.append(tensor.shape)
+    return math.prod(torch.broadcast_shapes(*shapes))
+
+
+# Multiply-adds of products that PyTorch's table leaves out.
+PRODUCTS: dict[Any, Callable[..., int]] = {
+    aten.mv: lambda matrix, vector: matrix.numel(),
+    aten.addmv: lambda bias, matrix, vector: matrix.numel(),
+    aten.dot: lambda first, second: first.numel(),
+    aten.addbmm: lambda bias, first, second: first.numel() * second.shape[-1],
+    aten._trilinear: lambda *given: _trilinear(*given[:6])}
 
 
 def tensors_in(values: Sequence[Any]) -> list[torch.Tensor]:

@@ -59,7 +59,7 @@ class _Reader:
         while self.next_is(*_JOINTS):
             self.position += 1
             words += self.item(depth)
-            self.limit(words)
+            self.limit(len(words))
         return words
 
     def item(self, depth: int) -> list[str]:
@@ -82,8 +82,9 @@ class _Reader:
         self.position += 1
         if self.next_is('*'):
             self.position += 1
-            words = words * self.count()
-            self.limit(words)
+            count = self.count()
+            self.limit(len(words) * count)
+            words = words * count
         return words
 
     def count(self) -> int:
@@ -91,7 +92,8 @@ class _Reader:
             raise self.error('stands where a number should')
         token = self.tokens[self.position][0]
         if token.isdigit():
-            count = int(token[:9])
+            # Of a number with too many digits the first ones are too many repetitions, too.
+            count = int(token.lstrip('0')[:9] or '0')
         elif token in self.repeats:
             count = self.repeats[token]
         else:
@@ -102,8 +104,8 @@ class _Reader:
         self.position += 1
         return count
 
-    def limit(self, words: list[str]) -> None:
-        if len(words) > _MOST_WORDS:
+    def limit(self, words: int) -> None:
+        if words > _MOST_WORDS:
             raise ArchitectureError(f'pattern {shown(self.pattern)}: gives more than '
                                     f'{_MOST_WORDS} layers: repeat less')
 

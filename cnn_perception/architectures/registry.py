@@ -126,7 +126,7 @@ def create(name: str, *, num_classes: int | None = None,
     elif kind == 'yaml':
         # Imported late: the reader of YAML networks can begin from a registered one.
         from .yaml_networks import load
-        module = load(Path(name).expanduser(), num_classes, variation)
+        module = load(_path(name), num_classes, variation)
     elif variation is not None and variation != Variation():
         raise ArchitectureError(f'{name} comes from {kind} as it is: options apply to the lecture '
                                 'networks and to YAML networks')
@@ -135,6 +135,13 @@ def create(name: str, *, num_classes: int | None = None,
     else:
         module = _torchvision_network(name, num_classes)
     return out_of_place(module)
+
+
+def _path(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:  # no such user
+        raise ArchitectureError(f'{name}: {error}') from error
 
 
 def out_of_place(module: nn.Module) -> nn.Module:
@@ -158,7 +165,7 @@ def input_shape(name: str, module: nn.Module | None = None) -> tuple[int, int, i
         return _OWN[name].input_shape
     if kind == 'yaml':
         from .yaml_networks import read_input_shape
-        return read_input_shape(Path(name).expanduser())
+        return read_input_shape(_path(name))
     if kind == 'timm':
         config = getattr(module, 'pretrained_cfg', None) or _timm().get_pretrained_cfg(
             name[len(TIMM):]).to_dict()

@@ -40,7 +40,7 @@ def skeleton(build: Callable[..., nn.Module], *args: Any, **kwargs: Any) -> nn.M
     try:
         with torch.device('meta'):
             return build(*args, **kwargs)
-    except (NotImplementedError, RuntimeError):
+    except RuntimeError:
         with _ParametersOnMeta():
             return build(*args, **kwargs)
 
@@ -61,6 +61,10 @@ def on_meta(module: nn.Module) -> nn.Module:
         memo[id(parameter)] = nn.Parameter(_empty(parameter), requires_grad=False)
     for buffer in module.buffers():
         memo[id(buffer)] = _empty(buffer)
+    for part in module.modules():
+        # Constants that nobody registered as buffers.
+        memo.update({id(value): _empty(value) for value in vars(part).values()
+                     if isinstance(value, torch.Tensor) and id(value) not in memo})
     return copy.deepcopy(module, memo).eval()
 
 

@@ -17,8 +17,8 @@ class LayerRow:
     What one layer, or one block of layers, is, costs and sees.
 
     Pairs are (height, width). name: path of the module, as in `named_modules`; from its second run
-    on, _1, _2 follow, as torchvision's feature extraction names them, but for numbers that make
-    the name of another module. kind: class of the module; '(own)' behind it marks what a block
+    on, _1, _2 follow, as torchvision's feature extraction names them; numbers whose name another
+    module has are skipped. kind: class of the module; '(own)' behind it marks what a block
     does beside its layers, 'unused' what inference never runs. kernel, stride, dilation, padding
     ((top, bottom), (left, right)): of a convolution or pooling, in pixels of the layer's input, of
     its output where it is transposed; a 1-D one is one row high. fits: whether the kernel's

@@ -41,9 +41,9 @@ class Call:
     """
     One run of one module.
 
-    name is the module's path ('' for the network), with _1, _2 behind it from the second run on,
-    without those that are names of other modules. output_shape leaves the batch out. parameters
-    are those of the module itself and of parts of it that are used without being run,
+    name is the module's path ('' for the network), with _1, _2 behind it from the second run on;
+    numbers whose name another module has are skipped. output_shape leaves the batch out.
+    parameters are those of the module itself and of parts of it that are used without being run,
     multiply_adds what it does outside the parts it runs. windows are the kernels of its last
     convolution or pooling, fits whether all 2-D ones tile their input, None without any. runs is
     False for a part with parameters that this pass never touches.
@@ -51,7 +51,6 @@ class Call:
 
     name: str
     kind: str
-    parent: Call | None
     parts: list[Call] = field(default_factory=list)
     output_shape: tuple[int, ...] = ()
     parameters: int = 0
@@ -137,12 +136,11 @@ class _Observer(TorchDispatchMode):
             name = f'{self.names[module]}_{count}'
             count += 1
         self.taken.add(name)
-        parent = self.stack[-1] if self.stack else None
-        call = Call(name, type(module).__name__, parent)
-        if parent is None:
-            self.root = call
+        call = Call(name, type(module).__name__)
+        if self.stack:
+            self.stack[-1].parts.append(call)
         else:
-            parent.parts.append(call)
+            self.root = call
         self.stack.append(call)
         self.entered = (call, module, tensors_in(args))
         if isinstance(module, nn.Conv2d) and module.padding_mode != 'zeros':
@@ -193,6 +191,8 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Call:
                 stack.callback(part.register_forward_pre_hook(observer.enter).remove)
                 stack.callback(part.register_forward_hook(observer.leave).remove)
         stack.enter_context(torch.no_grad())
+        # What `forward` makes anew is as little there as everything else.
+        stack.enter_context(torch.device('meta'))
         stack.enter_context(without_compiler_for_meta())
         try:
             with observer, TRACING.passing():
@@ -239,7 +239,7 @@ def _holder(name: str, calls: dict[str, Call], used: bool) -> Call:
         top, path = path, path.rpartition('.')[0]
     if used or not calls[path].runs:
         return calls[path]
-    unused = Call(top, 'unused', calls[path], runs=False, allocates=False)
+    unused = Call(top, 'unused', runs=False, allocates=False)
     calls[path].parts.append(unused)
     calls[top] = unused
     return unused

@@ -13,7 +13,7 @@ from typing import Any
 
 from .blocks import ACTIVATIONS
 from .errors import ArchitectureError, shown
-from .network import given_names, layer_name, normal_layer
+from .network import given_names, layer_name, normal_layer, read_options
 
 __all__ = ['DOWNSAMPLING', 'Variation', 'vary']
 
@@ -88,7 +88,7 @@ def vary(layers: Sequence[Any], variation: Variation) -> list[dict[str, Any]]:
             if variation.channel_dropout:
                 result.append({'type': 'channel_dropout', 'p': variation.channel_dropout,
                                'name': f'{pending["name"]}_channel_dropout'})
-        if layer['type'] in ACTIVATIONS or layer['type'] == 'flatten':
+        if layer['type'] != 'batchnorm':  # which may stand between a convolution and its own
             pending = None
     return result
 
@@ -118,6 +118,10 @@ def _normalised(layer: dict[str, Any], batchnorm: bool) -> list[dict[str, Any]]:
 def _unpooled(layer: dict[str, Any], activation: str) -> list[dict[str, Any]]:
     if layer['type'] != 'pool':
         return [layer]
+    try:
+        read_options(layer, 1)
+    except ArchitectureError as error:
+        raise ArchitectureError(f'downsampling: {layer["name"]} (pool): {error}') from None
     ceil = layer.get('ceil', False)
     if ceil is not False:
         raise ArchitectureError(

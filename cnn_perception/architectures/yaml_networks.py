@@ -87,7 +87,7 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ArchitectureError(f'cannot be read ({error.strerror}): give the path of a YAML file '
                                 'with a network, as in config/architectures') from error
-    except (UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ArchitectureError(f'is not YAML: {error}') from error
     except yaml.YAMLError as error:
         quotes = ' (put the pattern in quotes)' if _BARE_PATTERN.search(text) else ''

@@ -33,7 +33,7 @@ def create_questions(node: Node, condition: Callable[[], str],
     tables: WeakKeyDictionary[Loaded, str] = WeakKeyDictionary()
 
     def layer_table(current: Loaded) -> str:
-        # One pass without values, but it takes tenths of a second for the largest networks.
+        # One pass without values, but it takes seconds for the largest networks.
         if current not in tables:
             network = current.classifier.network
             shape = (network.preprocessing.channels, *network.preprocessing.crop)

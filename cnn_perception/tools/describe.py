@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+import re
 import sys
 
 from cnn_perception.architectures import ArchitectureError, names
@@ -21,6 +22,10 @@ from cnn_perception.console import write
 
 __all__ = ['main']
 
+_TABLE, _COMPARE = 'the table of one network', '--compare'
+BELONGS = {**dict.fromkeys(('input', 'depth', 'precision'), (_TABLE,)),
+           **dict.fromkeys(('out', 'no_latency', 'rounds', 'weights'), (_COMPARE,)),
+           'format': (_TABLE, _COMPARE)}
 _FORMATS = ('text', 'markdown', 'csv', 'json')
 
 
@@ -51,10 +56,10 @@ def _parser() -> argparse.ArgumentParser:
                         'own if left out')
     parser.add_argument('--depth', type=int, metavar='N',
                         help='sum up what is nested deeper than N blocks')
-    parser.add_argument('--precision', choices=sorted(PRECISIONS), default='float32',
-                        help='number format for the memory totals (default: %(default)s)')
-    parser.add_argument('--format', choices=_FORMATS, default='text',
-                        help='form of the answer (default: %(default)s)')
+    parser.add_argument('--precision', choices=sorted(PRECISIONS),
+                        help='number format for the memory totals (default: float32)')
+    parser.add_argument('--format', choices=_FORMATS,
+                        help='form of the answer (default: text)')
     other = parser.add_mutually_exclusive_group()
     other.add_argument('--list', nargs='?', const='*', metavar='PATTERN',
                        help="list networks, as in 'res*'; timm's with 'timm/*'")
@@ -75,11 +80,11 @@ def _parser() -> argparse.ArgumentParser:
 def _answer(options: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
     if options.network is not None and (options.list or options.compare):
         parser.error('give a network, --list or --compare, only one of them')
-    if not options.compare:
-        for option in ('out', 'no_latency', 'rounds', 'weights'):
-            given = getattr(options, option)
-            if given is not None and given is not False:
-                parser.error(f'--{option.replace("_", "-")} belongs to --compare')
+    asked = '--list' if options.list is not None else _COMPARE if options.compare else _TABLE
+    for option, places in BELONGS.items():
+        given = getattr(options, option)
+        if given is not None and given is not False and asked not in places:
+            parser.error(f'--{option.replace("_", "-")} belongs to {" and ".join(places)}')
     if options.list is not None:
         found = names(options.list)
         if not found:
@@ -93,7 +98,7 @@ def _answer(options: argparse.Namespace, parser: argparse.ArgumentParser) -> str
     if options.network is None:
         parser.error('which network? Give a name, or --list')
     shape = _shape(options.input) if options.input is not None else None
-    table = describe(options.network, shape, options.depth, options.precision)
+    table = describe(options.network, shape, options.depth, options.precision or 'float32')
     return _formatted(table, options.format)
 
 
@@ -115,14 +120,14 @@ def _comparison(options: argparse.Namespace) -> str:
     return _formatted(comparison, options.format)
 
 
-def _formatted(result: object, form: str) -> str:
-    text: str = getattr(result, f'to_{form}')()
+def _formatted(result: object, form: str | None) -> str:
+    text: str = getattr(result, f'to_{form or "text"}')()
     return text if text.endswith('\n') else text + '\n'
 
 
 def _shape(text: str) -> tuple[int, ...]:
     sizes = text.lower().split('x')
-    if len(sizes) != 3 or not all(size.strip().isdecimal() for size in sizes):
+    if len(sizes) != 3 or not all(re.fullmatch(r'\s*\d{1,9}\s*', size) for size in sizes):
         raise ArchitectureError(f'--input: got {text!r}, expected channels, height and width as '
                                 'in 3x480x640')
     return tuple(int(size) for size in sizes)

@@ -82,6 +82,9 @@ def test_forms(networks: Comparison) -> None:
         'network': 'alexnet', 'input': '3x224x224', 'weights': 'IMAGENET1K_V1',
         'accuracy': '56.522', 'parameters': '61100840', 'multiply_adds': '714188480',
         'latency_ms': ''}
+    own = replace(networks.networks[0], network='a,b "c".yaml')
+    written = io.StringIO(replace(networks, networks=(own,)).to_csv(), newline='')
+    assert next(csv.DictReader(written))['network'] == own.network
     lines = networks.to_text().splitlines()
     assert lines[0].split() == ['network', 'input', 'weights', 'top-1', '%', 'parameters',
                                 'multiply-adds']

@@ -65,6 +65,29 @@ def test_timm_networks(name: str) -> None:
     assert table.rows[-1].output_shape == (1000,)
 
 
+class Constants(nn.Module):
+    """What nobody registered as a buffer, and what is made in the forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)
+        self.vector = torch.ones(192)
+        self.both = nn.Bilinear(192, 192, 5)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        flat = ((image - self.mean) / torch.tensor(0.25)).flatten(1)
+        return self.both(flat, flat) + (flat @ self.vector)[:, None]
+
+
+def test_constants_and_products_of_other_kinds() -> None:
+    module = Constants()
+    table = describe(module, (3, 8, 8))
+    assert table.multiply_adds == 5 * 192 * 192 + 192
+    assert table.parameters == 5 * 192 * 192 + 5
+    # It is a copy that lies on no device.
+    assert module.mean.device.type == 'cpu'
+
+
 def test_a_network_counted_by_hand() -> None:
     table = describe(build_network(HAND_MADE, (1, 6, 7), 3))
     conv, relu, flatten, linear = table.rows

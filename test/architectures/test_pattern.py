@@ -44,6 +44,7 @@ def test_expand(pattern: str, words: str | None) -> None:
     ('CONVOLVE-RELU', r'character 1: CONVOLVE is no layer\. Did you mean CONV'),
     ('CONV + POOL', r'character 5: \+ does not belong in a pattern'),
     ('(CONV*10000)*10000', 'more than 10000 layers'),
+    ('CONV*00000000020000', 'character 6: 00000000020000 is no number of repetitions'),
     ('(' * 40 + 'CONV' + ')' * 40, 'nested deeper than 32 brackets'),
 ])
 def test_patterns_that_mean_nothing(pattern: str, told: str) -> None:

@@ -81,6 +81,20 @@ def test_what_is_there_already_is_not_added_again() -> None:
     assert [layer['type'] for layer in varied] == ['conv', 'batchnorm', 'relu']
 
 
+@pytest.mark.parametrize('between', ['global_average_pool', 'pool', 'residual'])
+def test_activations_behind_something_else_are_not_the_convolutions(between: str) -> None:
+    layers = [{'conv': {'channels': 2, 'kernel': 3}}, 'batchnorm', between, 'relu']
+    varied = vary(layers, Variation(channel_dropout=0.5, conv_1x1=True))
+    assert [layer['type'] for layer in varied] == ['conv', 'batchnorm', between, 'relu']
+
+
+def test_mistakes_in_a_pool_are_told_where_a_convolution_replaces_it() -> None:
+    pool = {'pool': {'name': 'shrink', 'kernl': 3}}
+    told = r"^downsampling: shrink \(pool\): unknown key 'kernl'\. Did you mean kernel"
+    with pytest.raises(ArchitectureError, match=told):
+        vary([pool], Variation(downsampling='strided_conv'))
+
+
 def test_activations_behind_a_flatten_are_no_convolutions() -> None:
     layers = [{'conv': {'channels': 2, 'kernel': 3}}, 'flatten', {'linear': 4}, 'relu',
               {'linear': 'classes'}]
@@ -88,14 +102,13 @@ def test_activations_behind_a_flatten_are_no_convolutions() -> None:
     assert [layer['type'] for layer in varied] == ['conv', 'flatten', 'linear', 'relu', 'linear']
 
 
-@pytest.mark.parametrize('ceil', [True, 'yes'])
-def test_no_convolution_stands_for_pooling_that_hangs_over(ceil: object) -> None:
+def test_no_convolution_stands_for_pooling_that_hangs_over() -> None:
     """Pooling 3/2 makes 15 x 15 of 30 x 30 with ceil, a convolution 14 x 14."""
-    pool = {'pool': {'name': 'shrink', 'kernel': 3, 'stride': 2, 'ceil': ceil}}
+    pool = {'pool': {'name': 'shrink', 'kernel': 3, 'stride': 2, 'ceil': True}}
     told = r'^downsampling: shrink \(pool\) has ceil: .*: leave ceil out, or give the pool a pad'
     with pytest.raises(ArchitectureError, match=told):
         vary([pool], Variation(downsampling='strided_conv'))
-    assert vary([pool], Variation(batchnorm=True))[0]['ceil'] is ceil
+    assert vary([pool], Variation(batchnorm=True))[0]['ceil'] is True
     pool['pool']['ceil'] = False
     [conv, _] = vary([pool], Variation(downsampling='strided_conv'))
     assert (conv['type'], conv['kernel'], conv['stride']) == ('conv', 3, 2)

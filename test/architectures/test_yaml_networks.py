@@ -114,6 +114,8 @@ def test_a_residual_block_adds_its_input() -> None:
     ('  - flatten\n  - conv: {name: late, channels: 8, kernel: 3}\n' + END,
      r'layer 1, late \(conv\): got shape 768, a convolution needs channels x height x width'),
     ('  - flatten\n  - channel_dropout\n' + END, 'channel dropout needs channels'),
+    ('  - conv: {type: pool, kernel: 2}\n' + END,
+     "layer 0: got a type, 'pool', among the keys of 'conv': write it once"),
     ('  - conv: {channels: 8, kernel: 3, groups: 2}\n' + END,
      'got 2 groups for 3 input and 8 output channels'),
     ('  - conv: {channels: 8, kernel: 4, padding: same}\n' + END, 'needs odd kernels'),
@@ -158,7 +160,7 @@ def test_layers_that_do_not_fit(write: Any, layers: str, told: str) -> None:
     ('relu: {name: a.b}', "got the name 'a.b', expected letters"),
     ('relu: {name: forward}', 'the name forward means something to PyTorch already'),
     ('relu: {name: training}', 'the name training means something to PyTorch already'),
-    ('relu: {name: classes}', 'the name classes means something to PyTorch already'),
+    ('relu: {name: input_shape}', 'the name input_shape means something to PyTorch already'),
     ('conv: {channels: 1000000, kernel: 1, padding: 1000}', 'which is too large'),
 ])
 def test_layers_that_mean_nothing(write: Any, layer: str, told: str) -> None:

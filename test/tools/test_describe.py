@@ -72,6 +72,10 @@ def test_compare_without_anything_to_draw(tmp_path: Path,
     (['resnet19'], 'Did you mean resnet18'),
     (['lenet5', '--input', '3x32x32'], 'does not take an input of 3 x 32 x 32'),
     (['lenet5', '--input', '32x32'], "--input: got '32x32'"),
+    (['lenet5', '--input', '1x1x' + '9' * 5000], '--input: got'),
+    (['lenet5', '--input', '1x2000000x32'], 'from 1 to 1048576'),
+    (['~nosuchuser/net.yaml'], '~nosuchuser/net.yaml: '),
+    (['net\0.yaml'], 'is not YAML: embedded null byte'),
     (['lenet5', '--depth', '0'], 'depth: got 0'),
     (['none.yaml'], 'none.yaml: cannot be read'),
     (['--list', 'nothing*'], "no network matches 'nothing*'"),
@@ -88,7 +92,9 @@ def test_mistakes(arguments: list[str], told: str, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize('arguments', [
     [], ['lenet5', '--format', 'xml'], ['lenet5', '--list'], ['--list', '*', '--compare', 'a'],
-    ['lenet5', '--compare', 'alexnet'], ['lenet5', '--precision', 'int4']])
+    ['lenet5', '--compare', 'alexnet'], ['lenet5', '--precision', 'int4'],
+    ['--compare', 'lenet5', '--depth', '1'], ['--compare', 'lenet5', '--precision', 'int8'],
+    ['--list', 'lenet*', '--format', 'json'], ['--list', 'lenet*', '--input', '1x2x3']])
 def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as raised:
         main(arguments)
