@@ -17,9 +17,9 @@ import time
 
 ROOT = Path(__file__).resolve().parents[1]
 PREFIX = Path(sys.prefix)
-SHARED = ('package.xml', 'config/fastdds.xml', 'config/classifier.yaml',
-          'config/cnn_perception.rviz', 'config/architectures', 'launch/classifier.launch.py',
-          'launch/camera.launch.py', 'launch/demo.launch.py')
+# What a clone has beside its code, and is installed: files of these folders.
+SHARED = ('config', 'launch')
+EXECUTABLES = ['classifier', 'demo', 'describe', 'image_source', 'visualize']
 TIMEOUT = 90.0
 
 
@@ -50,11 +50,15 @@ def check(folder: Path, flags: list[str]) -> str:
         return f'failed:\n{build.stdout}{build.stderr}'
     installed = folder / 'install' / 'cnn_perception'
     share = installed / 'share' / 'cnn_perception'
-    if missing := [name for name in SHARED if not (share / name).exists()]:
+    wanted = ['package.xml', *(str(path.relative_to(ROOT)) for name in SHARED
+                               for path in (ROOT / name).rglob('*.*')
+                               if path.is_file() and path.suffix != '.pyc')]
+    if missing := [name for name in wanted if not (share / name).exists()]:
         return f'not installed: {", ".join(missing)}'
     library = installed / 'lib' / 'cnn_perception'
     executables = sorted(path.name for path in library.iterdir())
-    print(f'executables: {", ".join(executables)}')
+    if executables != EXECUTABLES:
+        return f'executables are {executables}, expected {EXECUTABLES}'
     environment['AMENT_PREFIX_PATH'] = os.pathsep.join(filter(None, [
         str(installed), environment.get('AMENT_PREFIX_PATH') or str(PREFIX)]))
     packages = [*installed.glob('lib/python*/site-packages'), folder / 'build' / 'cnn_perception']
