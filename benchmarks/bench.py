@@ -1,8 +1,9 @@
 """
 Everything that this package promises about time, measured, in one table with the targets.
 
-Each row compares two things in one run, in turns, because machines are shared and noisy: ratios
-are the result, milliseconds are for orientation. Weights are random where only time is measured.
+Rows that compare two things do so in one run, in turns, because machines are shared and noisy:
+ratios are the result, milliseconds are for orientation. Weights are random where only time is
+measured.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def settings(measured: str) -> list[str]:
 
 def medians_of(rounds: int) -> str:
     """Say how rows are measured."""
-    return f'medians of {rounds} interleaved round(s)'
+    return f'medians of {rounds} interleaved round(s), but for rows that run once or go by frames'
 
 
 def main() -> int:
