@@ -223,6 +223,10 @@ def test_the_classifier_has_its_arguments_in_every_launch_file(arguments):
 def test_defaults_of_parameters_are_empty(arguments):
     for name in ('architecture', 'weights', 'labels', 'device', 'image_transport', 'autostart'):
         assert arguments[name]['default'] == ''
+        default = {'architecture': ', else efficientnet_lite0', 'labels': '',
+                   'autostart': ', else true'}.get(name)
+        if default is not None:
+            assert f' Empty: as params_file says{default}.' in arguments[name]['description']
 
 
 # classifier.launch.py
@@ -239,7 +243,7 @@ def test_the_classifier_alone_with_its_own_defaults(launch):
 
 
 def test_arguments_reach_the_node_in_the_types_of_their_parameters(launch):
-    classifier = launch(CLASSIFIER, 'architecture:=resnet18', 'weights:=none', 'labels:=1',
+    classifier = launch(CLASSIFIER, 'architecture:=resnet18', 'weights:= none', 'labels:=1',
                         'device:=cpu', 'image_transport:=compressed', 'autostart:=false',
                         'log_level:=debug')['classifier']
     assert classifier.parameters == {
@@ -258,7 +262,8 @@ def own_file(tmp_path):
 
 
 def test_defaults_do_not_replace_what_the_params_file_says(launch, own_file):
-    classifier = launch(CLASSIFIER, f'params_file:={own_file}')['classifier']
+    classifier = launch(CLASSIFIER, f'params_file:=~/{own_file.name}',
+                        HOME=str(own_file.parent))['classifier']
     assert classifier.parameters == {
         'architecture': 'resnet50', 'weights': 'none', 'device': 'cpu', 'autostart': False,
         'image_transport': 'compressed', 'image_topic': 'elsewhere', 'top_k': 7}
@@ -293,8 +298,9 @@ def test_a_missing_params_file_is_one_line(launch):
 
 
 def test_name_and_namespace(launch):
-    classifier = launch(CLASSIFIER, 'namespace:=robot', 'name:=eyes')['classifier']
-    assert classifier.remappings == {'__node': 'eyes', '__ns': '/robot'}
+    launched = launch(CLASSIFIER, 'namespace:=robot', 'name:=eyes', 'rviz:=true')
+    assert launched['classifier'].remappings == {'__node': 'eyes', '__ns': '/robot'}
+    assert launched['rviz2'].remappings['/image'] == '/robot/image'
 
 
 def test_a_value_that_is_no_choice_is_refused(launch):
@@ -306,8 +312,10 @@ def test_a_node_that_ended_is_started_again_only_on_request(launch):
 
 
 def test_a_node_is_started_again_on_request(launch):
+    began = time.monotonic()
     launched = launch(CLASSIFIER, 'respawn:=true')
     assert len(launched.processes['classifier']) == 2
+    assert time.monotonic() - began > 2.0
 
 
 # shared memory
@@ -346,11 +354,12 @@ def test_rviz_shows_the_topics_of_this_launch(launch):
     assert Path(rviz.arguments[1]).samefile(ROOT / 'config' / 'cnn_perception.rviz')
     assert rviz.remappings['/image'] == '/robot/front/image'
     assert rviz.remappings['/classifier/debug/overlay'] == '/robot/eyes/debug/overlay'
+    assert all(variable in rviz.environment for variable in PROFILE_VARIABLES)
 
 
 def test_rviz_is_mapped_for_every_display_of_its_file(launch):
     import yaml
-    rviz = launch(CLASSIFIER, 'rviz:=true', 'image:=/front/image')['rviz2']
+    rviz = launch(CLASSIFIER, 'rviz:=true', 'namespace:=robot', 'image:=/front/image')['rviz2']
     content = yaml.safe_load((ROOT / 'config' / 'cnn_perception.rviz').read_text())
     topics = {display['Topic']['Value']
               for display in content['Visualization Manager']['Displays']}
@@ -364,10 +373,11 @@ def test_rviz_shows_the_first_of_several_cameras(launch):
     assert rviz.remappings['/classifier/debug/late'] == '/robot/classifier/front/debug/late'
 
 
-@pytest.mark.parametrize('path', [CLASSIFIER, CAMERA, DEMO], ids=lambda path: path.name)
-def test_rviz_that_is_missing_is_one_line(launch, bare_prefix, path):
-    assert launch(path, 'rviz:=true', prefix=bare_prefix).refused(
-        'rviz2', 'apt install ros-jazzy-rviz2')
+@pytest.mark.parametrize(('path', 'distribution'), [
+    (CLASSIFIER, 'jazzy'), (CAMERA, 'humble'), (DEMO, '')])
+def test_rviz_that_is_missing_is_one_line(launch, bare_prefix, path, distribution):
+    assert launch(path, 'rviz:=true', prefix=bare_prefix, ROS_DISTRO=distribution).refused(
+        'rviz2', f'apt install ros-{distribution or "$ROS_DISTRO"}-rviz2')
 
 
 # camera.launch.py
@@ -379,7 +389,7 @@ CAMERAS = {
     'usb_cam': ('usb_cam_node_exe', ('source:=2', *SIZE, 'rate:=15'), 'image_raw', 'usb_cam', {
         'video_device': '/dev/video2', 'image_width': 1280, 'image_height': 720,
         'framerate': 15.0, 'brightness': -1}),
-    'v4l2_camera': ('v4l2_camera_node', ('source:=/dev/video2', *SIZE), 'image_raw',
+    'v4l2_camera': ('v4l2_camera_node', ('source:=2', *SIZE), 'image_raw',
                     'v4l2_camera', {'video_device': '/dev/video2', 'image_size': [1280, 720]}),
     'realsense2_camera': ('realsense2_camera_node', ('source:=044322073013', *SIZE, 'rate:=30'),
                           '~/color/image_raw', 'camera', {
@@ -415,9 +425,11 @@ def test_a_file_of_the_camera_replaces_defaults_and_arguments_replace_the_file(l
     path = tmp_path / 'camera.yaml'
     path.write_text('/**:\n  ros__parameters:\n    brightness: 60\n    framerate: 10.0\n'
                     '    pixel_format: mjpeg2rgb\n')
-    launched = launch(CAMERA, 'camera:=usb_cam', f'camera_params_file:={path}', 'rate:=25')
+    launched = launch(CAMERA, 'camera:=usb_cam', f'camera_params_file:={path}', 'rate:=25',
+                      'source:=/dev/front')
     assert launched['usb_cam_node_exe'].parameters == {
-        'brightness': 60, 'framerate': 25.0, 'pixel_format': 'mjpeg2rgb'}
+        'brightness': 60, 'framerate': 25.0, 'pixel_format': 'mjpeg2rgb',
+        'video_device': '/dev/front'}
     assert launched['classifier'].parameters == {'image_topic': 'image'}
 
 
@@ -520,6 +532,7 @@ def test_cameras_that_are_not_given_are_not_set(launch, path):
     (('cameras:=a,b', 'rate:=5'), ('argument rate', 'sources')),
     (('cameras:=a', 'sources:=0', 'rate:=often'), ('rate', 'often', 'a number')),
     (('cameras:=a', 'image:=/image'), ('argument image', "'/image'", 'below')),
+    (('cameras:=a', 'image:=~/image'), ('argument image', "'~/image'", 'below')),
 ], ids=lambda value: ' '.join(value))
 def test_cameras_that_cannot_be_are_refused_before_anything_runs(launch, given, texts):
     assert launch(MULTI, *given).refused(*texts)

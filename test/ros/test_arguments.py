@@ -33,14 +33,29 @@ def test_what_a_node_would_not_read_is_refused(arguments):
     result = run('classifier', *arguments)
     assert result.returncode == 2
     [line] = result.stderr.splitlines()
-    assert 'expected parameters as in --ros-args -p a' in line
+    name = 'architecture' if 'architecture' in arguments[0] else 'autostart'
+    assert f'expected parameters as in --ros-args -p {name}:=VALUE; --help lists' in line
     assert arguments[-1].lstrip('-') in line or arguments[0] in line
 
 
 def test_what_says_nothing_or_is_read_lets_a_node_start():
     assert answered('classifier', []) is None
-    assert answered('classifier', ['', '--', '__node:=x', 'image:=/cam']) is None
+    assert answered('classifier', ['', '--', '__node:=x', '__name:=x', '__ns:=/x',
+                                   'image:=/cam']) is None
     assert answered('classifier', ['--ros-args', '-p', 'a:=-h', '--log-level', 'debug']) is None
+
+
+def test_help_has_a_short_name(capsys):
+    assert answered('image_source', ['-h']) == 0
+    assert capsys.readouterr().out.startswith('usage: ros2 run cnn_perception image_source ')
+
+
+@pytest.mark.parametrize('name', [[], ['camera']])
+def test_a_node_that_there_is_not_is_refused(name):
+    result = run(*name)
+    assert result.returncode == 2
+    assert result.stderr == (
+        f"start: got '{''.join(name)}', expected classifier or image_source\n")
 
 
 @pytest.mark.parametrize('arguments, expected', [

@@ -3,12 +3,14 @@
 import os
 from pathlib import Path
 import re
+import signal
 import subprocess
 import sys
 import time
 
 from cnn_perception import photographs
-from cnn_perception.tools.demo import START_TIMEOUT
+from cnn_perception.tools.demo import (
+    classifier_parameters, isolate, parse, source_parameters, START_TIMEOUT)
 import cv2
 import numpy as np
 import pytest
@@ -37,7 +39,8 @@ def table(text):
         if match := re.match(
                 r'(\w+) +(.*?) +([\d.]+) +(\d+) +(\d+) +(\d+) +([\d.]+) +([\d.]+)$', line):
             name, answer, _, sent, answered, dropped, median, late = match.groups()
-            assert float(late) >= float(median) > 0
+            # Milliseconds.
+            assert 5000 > float(late) >= float(median) > 0
             rows[name] = (answer, int(sent), int(answered), int(dropped))
     return rows
 
@@ -63,6 +66,10 @@ def test_frames_add_up(run):
         _, sent, answered, dropped = rows[name]
         assert sent == 4
         assert sent == answered + dropped
+    everything = re.search(r'^all +(\d+) +(\d+) +(\d+) +[\d.]+ +[\d.]+$', result.stdout,
+                           re.MULTILINE)
+    assert [*map(int, everything.groups())] == [
+        sum(rows[name][column] for name in photographs.NAMES) for column in (1, 2, 3)]
 
 
 def test_overlays_and_contact_sheet(run):
@@ -83,9 +90,12 @@ def test_own_folder_and_video(tmp_path):
     bgr = cv2.cvtColor(photographs.photograph('coffee'), cv2.COLOR_RGB2BGR)
     for name in ('my cup.png', 'my_cup.png', '杯.png', 'a.png', 'a.jpg', 'contact_sheet.png'):
         cv2.imwrite(str(pictures / name), bgr)
+    (pictures / 'broken.png').write_text('no picture')
     result = demo(tmp_path / 'out', '--images', str(pictures), '--loops', '2')
     assert result.returncode == 0, result.stdout + result.stderr
     assert 'espresso' in result.stdout
+    assert result.stderr == (f"passed over: '{pictures / 'broken.png'}' is not a picture that "
+                             'OpenCV can read, or is cut off\n')
     # Of every picture one, whatever its name.
     assert {path.name for path in (tmp_path / 'out').glob('*.png')} == {
         'my_cup.png', 'my_cup_2.png', '杯.png', 'a.png.png', 'a.jpg.png', 'contact_sheet.png',
@@ -100,7 +110,50 @@ def test_own_folder_and_video(tmp_path):
     writer.release()
     result = demo(tmp_path / 'out', '--video', str(video), '--rate', '10')
     assert result.returncode == 0, result.stdout + result.stderr
-    assert re.search(r'^cup +espresso', result.stdout, re.MULTILINE)
+    assert re.search(r'^picture +last answer .*\ncup +espresso', result.stdout, re.MULTILINE)
+    assert (tmp_path / 'out' / 'cup_000.png').is_file()
+
+
+def test_options_reach_the_nodes():
+    options = parse(['--images', 'folder', '--architecture', 'resnet18', '--weights', 'my.pth',
+                     '--labels', 'names.txt', '--device', 'cpu', '--rate', '2', '--loops', '3'])
+    assert classifier_parameters(options) == {
+        'architecture': 'resnet18', 'weights': 'my.pth', 'device': 'cpu', 'labels': 'names.txt'}
+    assert source_parameters(options) == {
+        'source': 'folder', 'rate': 2.0, 'loops': 3, 'frame_id_is_name': True,
+        'wait_for_subscribers': 1, 'exit_when_done': True}
+
+
+@pytest.mark.parametrize(('arguments', 'expected'), [
+    ([], ('photographs', 5.0, 4, False)), (['--images', 'a'], ('a', 5.0, 4, False)),
+    (['--video', 'a.avi'], ('a.avi', 30.0, 1, True)), (['--camera', '0'], ('0', 30.0, 0, True))])
+def test_how_long_and_how_fast_a_source_is_played(arguments, expected):
+    options = parse(arguments)
+    assert (options.source, options.rate, options.loops, options.steady) == expected
+
+
+def test_the_demo_stays_on_this_machine_unless_told(monkeypatch):
+    for given, expected in ((None, 'LOCALHOST'), ('SUBNET', 'SUBNET')):
+        monkeypatch.setenv('ROS_DOMAIN_ID', '7')
+        monkeypatch.delenv('ROS_AUTOMATIC_DISCOVERY_RANGE')
+        if given:
+            monkeypatch.setenv('ROS_AUTOMATIC_DISCOVERY_RANGE', given)
+        isolate()
+        assert os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] == expected
+        assert os.environ['ROS_DOMAIN_ID'] == '7'
+
+
+def test_an_interrupt_ends_an_endless_demo_with_its_table(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, '-m', 'cnn_perception.tools.demo', '--architecture', 'linear',
+         '--weights', 'none', '--loops', '0', '--out', str(tmp_path)], cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert any(line.startswith('coffee') for line in iter(process.stdout.readline, ''))
+    process.send_signal(signal.SIGINT)
+    output, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (0, '')
+    assert re.search(r'^coffee .* \d+ +[1-9]\d* +\d+ +[\d.]+ +[\d.]+$', output, re.MULTILINE)
+    assert output.endswith(f'all on one sheet: {tmp_path}/contact_sheet.png\n')
 
 
 @pytest.mark.parametrize(('arguments', 'expected'), [
@@ -121,7 +174,8 @@ def test_what_cannot_be_written_or_opened_is_told_before_anything_starts(tmp_pat
     (tmp_path / 'file').touch()
     for arguments, expected in ((('--out', str(tmp_path / 'file')), 'exists and is none'),
                                 (('--images', str(tmp_path)), 'holds no pictures'),
-                                (('--rate', '-1'), 'cannot be negative')):
+                                (('--rate', '-1'), 'cannot be negative'),
+                                (('--loops', '-1'), 'cannot be negative')):
         result = demo(tmp_path / 'out', *arguments)
         assert result.returncode != 0
         assert expected in result.stderr

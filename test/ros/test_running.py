@@ -190,7 +190,8 @@ def test_a_mean_alone_is_refused():
 
 
 @pytest.mark.parametrize(('names', 'fault'), [
-    (('a', 'b', 'a'), "'a' is there twice"), (('a', '1'), "'1' is none")])
+    (('a', 'b', 'a'), "'a' is there twice"), (('a', '1'), "'1' is none"),
+    (('kä',), "'kä' is none")])
 def test_names_of_cameras_that_are_refused(names, fault):
     with pytest.raises(ValueError, match=fault):
         camera_names(names)
