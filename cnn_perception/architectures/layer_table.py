@@ -10,14 +10,16 @@ matrix products, without biases, normalisation and activations.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from . import table_text
 from .errors import ArchitectureError, did_you_mean, shown
 from .registry import create, input_shape as own_input_shape, stated_input_shape
-from .skeleton import on_meta, skeleton
+from .skeleton import constants_to_meta, on_meta, skeleton
 from .table_rows import LayerRow
 from .tracing import Call, trace
 
@@ -97,7 +99,7 @@ def describe(module_or_name: nn.Module | str, input_shape: tuple[int, ...] | Non
         raise ArchitectureError(f'{name} does not say what input it takes: give input_shape, '
                                 'channels x height x width')
     try:
-        root = trace(on_meta(module), shape)
+        root = _traced(on_meta(module), shape)
     except ArchitectureError as error:
         raise ArchitectureError(f'{name}: {error}') from error
     everything = list(_descendants(root))
@@ -127,6 +129,18 @@ def _checked(shape: object) -> tuple[int, ...]:
         raise ArchitectureError(f'input: got {shown(shape)}, expected three whole numbers from 1 '
                                 f'to {_LARGEST_SIDE}, channels x height x width')
     return sizes
+
+
+def _traced(module: nn.Module, shape: tuple[int, ...]) -> Call:
+    try:
+        return trace(module, shape)
+    except ArchitectureError:
+        # Constants that are no buffers, and those that `forward` makes, are not on the meta
+        # device; they are put there only where this fails, as some forward passes read them.
+        constants_to_meta(module)
+        with suppress(ArchitectureError), torch.device('meta'):
+            return trace(module, shape)
+        raise
 
 
 def _descendants(call: Call) -> Iterator[Call]:

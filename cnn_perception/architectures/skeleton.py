@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode
 
 from .errors import ArchitectureError
 
-__all__ = ['on_meta', 'skeleton']
+__all__ = ['constants_to_meta', 'on_meta', 'skeleton']
 
 
 class _ParametersOnMeta(TorchFunctionMode):
@@ -61,11 +61,14 @@ def on_meta(module: nn.Module) -> nn.Module:
         memo[id(parameter)] = nn.Parameter(_empty(parameter), requires_grad=False)
     for buffer in module.buffers():
         memo[id(buffer)] = _empty(buffer)
-    for part in module.modules():
-        # Constants that nobody registered as buffers.
-        memo.update({id(value): _empty(value) for value in vars(part).values()
-                     if isinstance(value, torch.Tensor) and id(value) not in memo})
     return copy.deepcopy(module, memo).eval()
+
+
+def constants_to_meta(module: nn.Module) -> None:
+    """Empty the tensors that a copy's modules have as plain attributes, not as buffers."""
+    for part in module.modules():
+        vars(part).update({name: _empty(value) for name, value in vars(part).items()
+                           if isinstance(value, torch.Tensor)})
 
 
 def _empty(tensor: torch.Tensor) -> torch.Tensor:

@@ -191,8 +191,6 @@ def trace(module: nn.Module, input_shape: tuple[int, ...]) -> Call:
                 stack.callback(part.register_forward_pre_hook(observer.enter).remove)
                 stack.callback(part.register_forward_hook(observer.leave).remove)
         stack.enter_context(torch.no_grad())
-        # What `forward` makes anew is as little there as everything else.
-        stack.enter_context(torch.device('meta'))
         stack.enter_context(without_compiler_for_meta())
         try:
             with observer, TRACING.passing():

@@ -79,6 +79,22 @@ class Constants(nn.Module):
         return self.both(flat, flat) + (flat @ self.vector)[:, None]
 
 
+class Sizes(nn.Module):
+    """A forward pass that reads values of constants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes = torch.tensor([4, 2])
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        rows, columns = self.sizes.tolist()
+        return image[:, :, :rows, :columns * int(torch.tensor(2.0))].flatten(1)
+
+
+def test_constants_that_are_read_stay_readable() -> None:
+    assert describe(Sizes(), (3, 8, 8)).rows[-1].output_shape == (3 * 4 * 4,)
+
+
 def test_constants_and_products_of_other_kinds() -> None:
     module = Constants()
     table = describe(module, (3, 8, 8))

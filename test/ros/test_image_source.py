@@ -84,6 +84,16 @@ def test_pictures_of_one_name_are_told_apart_by_what_they_end_in(tmp_path):
         'cat.bmp', 'cat.png', 'dog']
 
 
+def test_pictures_of_every_kind_are_found_in_a_home(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    names = ['A.PNG', 'b.jpeg', 'c.jpg', 'd.bmp', 'e.ppm', 'f.tif', 'g.tiff', 'h.webp']
+    for name in names:
+        write(tmp_path / name, np.full((6, 8, 3), 9, np.uint8))
+    (tmp_path / 'i.pgm').write_bytes(b'P5 8 6 255\n' + bytes(48))
+    (tmp_path / 'j.txt').touch()
+    assert [picture.name for picture in open_source('~').pictures()] == [*'Abcdefghi']
+
+
 @pytest.mark.parametrize(('suffix', 'cause'), [
     ('.png', 'cannot be read: PNG of .* is cut off'),
     ('.jpg', 'cannot be read: JPEG of .* is (damaged or )?cut off'), ('.bmp', 'or is cut off'),

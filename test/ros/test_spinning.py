@@ -180,6 +180,20 @@ def test_a_process_without_outputs_runs_and_ends(tmp_path, closed):
     assert files.count(os.devnull) >= closed.count('&-')
 
 
+@pytest.mark.parametrize(('trouble', 'ends', 'told'), [
+    ('raise KeyError("trouble")', 1, "KeyError: 'trouble'"),
+    ('ctypes.string_at(0)', -signal.SIGSEGV, 'Segmentation fault')])
+def test_what_goes_wrong_in_a_node_ends_it_and_is_shown(tmp_path, trouble, ends, told):
+    script = tmp_path / 'stuck.py'
+    script.write_text(NODE.format(patience=60, in_timer=trouble, in_stop='pass', at_exit=''))
+    path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+    result = subprocess.run([sys.executable, str(script)], capture_output=True, text=True,
+                            timeout=60, env={**os.environ, 'PYTHONPATH': path})
+    assert (result.returncode, result.stdout) == (ends, '')
+    assert told in result.stderr
+    assert 'in work' in result.stderr
+
+
 @pytest.mark.parametrize(('error', 'remedy'), [
     (RuntimeError('failed to initialize logging: Failed to get logging directory, at ./x.c:1'),
      'Failed to get logging directory; set ROS_LOG_DIR to a folder that can be written'),
