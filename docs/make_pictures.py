@@ -93,9 +93,9 @@ def efficientnet() -> None:
             activations[layer], caption=layer, channels='strongest', count=40))
     answer = render.overlay(photographs.photograph('cat'),
                             [(entry.name, entry.score) for entry in top], 'efficientnet_lite0')
-    mosaics = [render.mosaic(activations[layer], caption=layer, channels='strongest',
-                             labels=False, count=render.MOSAIC_COUNT, largest=render.MOSAIC_SIZE)
-               for layer in names]
+    shown = render.MapOptions('strongest')
+    mosaics = [render.mosaic(activations[layer], caption=layer,
+                             **shown.on_dashboard(activations[layer].shape)) for layer in names]
     # No measurement: the documentation's picture must not change from machine to machine.
     latencies = 0.009 + 0.003 * np.abs(np.sin(np.arange(300) ** 1.3)) ** 9
     whole = render.dashboard(answer, cat, mosaics, latencies.tolist())

@@ -7,7 +7,7 @@ Pictures of answers and of what the network does, all (H, W, 3) uint8 RGB.
 """
 
 from .contact_sheet import contact_sheet
-from .dashboard import dashboard, for_dashboard, MOSAIC_COUNT, MOSAIC_SIZE
+from .dashboard import dashboard, for_dashboard, MOSAIC_SIZE
 from .edges import EDGE_FILTERS, edge_response, edges
 from .filters import filters
 from .geometry import input_window, InputWindow
@@ -17,7 +17,7 @@ from .mosaic import mosaic
 from .overlay import legible, overlay
 
 __all__ = [
-    'EDGE_FILTERS', 'InputWindow', 'MOSAIC_COUNT', 'MOSAIC_SIZE', 'MapOptions', 'contact_sheet',
-    'dashboard', 'edge_response', 'edges', 'filters', 'for_dashboard', 'heatmap_blend',
-    'input_window', 'legible', 'mosaic', 'overlay',
+    'EDGE_FILTERS', 'InputWindow', 'MOSAIC_SIZE', 'MapOptions', 'contact_sheet', 'dashboard',
+    'edge_response', 'edges', 'filters', 'for_dashboard', 'heatmap_blend', 'input_window',
+    'legible', 'mosaic', 'overlay',
 ]

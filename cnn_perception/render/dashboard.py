@@ -36,9 +36,9 @@ def dashboard(answer: np.ndarray | None, activation: np.ndarray | None,
     Lay out one picture of 1280 x 720, (720, 1280, 3) uint8 RGB.
 
     answer: the overlay, activation: the class activation map over the picture, mosaics: up to
-    three, best drawn with `largest=MOSAIC_SIZE, count=MOSAIC_COUNT, labels=False`; each is
-    (H, W, 3) uint8 RGB of any size, None where there is none yet. latencies: seconds, oldest
-    first; the last 600 are drawn. Raises ValueError for more than three mosaics.
+    three, best drawn as `MapOptions.on_dashboard` says; each is (H, W, 3) uint8 RGB of any size,
+    None where there is none yet. latencies: seconds, oldest first; the last 600 are drawn. Raises
+    ValueError for more than three mosaics.
     """
     if len(mosaics) > 3:
         raise ValueError(f'a dashboard has room for 3 mosaics, got {len(mosaics)}')

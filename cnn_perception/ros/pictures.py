@@ -17,7 +17,7 @@ from cnn_perception import render
 from cnn_perception.answer_pictures import activation_picture, answer_picture
 from cnn_perception.classifier import Prediction
 from cnn_perception.explain import TopPatches
-from cnn_perception.render.map_options import MapOptions
+from cnn_perception.render import MapOptions
 from cnn_perception.ros.camera import Camera
 from cnn_perception.ros.debug_layers import DebugLayers
 from cnn_perception.ros.debug_settings import DebugSettings

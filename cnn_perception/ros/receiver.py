@@ -127,7 +127,7 @@ class Receiver:
         end = time.monotonic() + window
         # One that does not come any more must not slow down those that do.
         missing = [line for line in lines if line not in ready and line.vain < MOST_IN_VAIN]
-        # Other lines, or none, are waited for from the moment on that there are others.
+        # What is not subscribed any more gives nothing, and no wait for it either.
         while (missing and self._lines is lines and not self._closed
                and (left := end - time.monotonic()) > 0):
             ready = ready + self._wait(missing, left)

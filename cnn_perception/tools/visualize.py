@@ -25,7 +25,7 @@ from cnn_perception.classifier import Classifier
 from cnn_perception.console import write
 from cnn_perception.explain import first_convolution, GradCam, NetworkLayers, resolve_layers
 from cnn_perception.labels import find_class
-from cnn_perception.render.map_options import MapOptions
+from cnn_perception.render import MapOptions
 from cnn_perception.sources import read_picture
 from cnn_perception.tools.folders import check_folder, make_folder
 from cnn_perception.tools.visualize_options import parser, read_maps

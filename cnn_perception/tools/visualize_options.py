@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cnn_perception import photographs
 from cnn_perception.render.map_options import (
-    MapOptions, MOST, read_channels, read_colormap, read_normalize)
+    MapOptions, read_channels, read_colormap, read_normalize)
+from cnn_perception.render.mosaic import MOST
 
 __all__ = ['parser', 'read_maps']
 

@@ -373,7 +373,7 @@ def test_counts(count: int, told: str) -> None:
 
 def test_a_compiled_module_is_the_one_that_was_compiled() -> None:
     module = create('lenet5')
-    assert describe(torch.compile(module)) == describe(module)  # type: ignore[arg-type]
+    assert describe(torch.compile(module)) == describe(module)
 
 
 def test_markdown() -> None:

@@ -88,10 +88,13 @@ def test_activations_behind_something_else_are_not_the_convolutions(between: str
     assert [layer['type'] for layer in varied] == ['conv', 'batchnorm', between, 'relu']
 
 
-def test_mistakes_in_a_pool_are_told_where_a_convolution_replaces_it() -> None:
-    pool = {'pool': {'name': 'shrink', 'kernl': 3}}
-    told = r"^downsampling: shrink \(pool\): unknown key 'kernl'\. Did you mean kernel"
-    with pytest.raises(ArchitectureError, match=told):
+@pytest.mark.parametrize('key, value, told', [
+    ('kernl', 3, r"unknown key 'kernl'\. Did you mean kernel"),
+    ('ceil', 'yes', "ceil: got 'yes', expected true or false")])
+def test_mistakes_in_a_pool_are_told_where_a_convolution_replaces_it(
+        key: str, value: object, told: str) -> None:
+    pool = {'pool': {'name': 'shrink', key: value}}
+    with pytest.raises(ArchitectureError, match=rf'^downsampling: shrink \(pool\): {told}'):
         vary([pool], Variation(downsampling='strided_conv'))
 
 

@@ -51,6 +51,13 @@ class Bench:
         return {letter.camera: read(letter.message, Image).header.stamp.sec
                 for letter in self.receiver.take()}
 
+    def take_in_a_thread(self):
+        """Return a thread that has begun to take."""
+        thread = threading.Thread(target=self.take, daemon=True)
+        thread.start()
+        time.sleep(0.2)
+        return thread
+
     def counts(self, name):
         counts = self.cameras[name].statistics.counts
         return tuple(counts[key] for key in ('received', 'dropped', 'lost'))
@@ -117,9 +124,7 @@ def test_a_window_waits_for_the_others_and_not_longer(bench):
 def test_who_waits_for_the_others_is_woken_too(bench):
     two = bench('a', 'b', window=60.0)
     two.send('a', 1)
-    thread = threading.Thread(target=two.take, daemon=True)
-    thread.start()
-    time.sleep(0.2)
+    thread = two.take_in_a_thread()
     two.receiver.close()
     thread.join(5.0)
     assert not thread.is_alive()
@@ -131,9 +136,7 @@ def test_nobody_is_waited_for_who_is_not_subscribed_any_more(bench, monkeypatch)
     look = two.receiver._look
     monkeypatch.setattr(two.receiver, '_look', lambda *given: (looks.append(0), look(*given))[1])
     two.send('a', 1)
-    thread = threading.Thread(target=two.take, daemon=True)
-    thread.start()
-    time.sleep(0.2)
+    thread = two.take_in_a_thread()
     two.receiver.unsubscribe()
     time.sleep(0.1)
     before = len(looks)
