@@ -23,7 +23,8 @@ def give_outputs() -> None:
     """
     Let what is written go nowhere where a process was started without standard streams.
 
-    Otherwise the next file or socket that is opened takes their place, and what libraries print.
+    Otherwise the next file or socket that is opened takes their place, and what libraries print;
+    one that a library has opened before keeps it.
     """
     for number, name in enumerate(('stdin', 'stdout', 'stderr')):
         try:
@@ -35,7 +36,7 @@ def give_outputs() -> None:
                 os.close(nowhere)
             os.set_inheritable(number, True)
         if getattr(sys, name) is None:
-            setattr(sys, name, os.fdopen(number, 'w' if number else 'r', closefd=False,
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), 'w' if number else 'r',
                                          errors='backslashreplace'))
 
 

@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 VENV = ROOT / '.venv'
 PYTHON = VENV / 'bin' / 'python'
-OLDEST, NEWEST = (3, 10), (3, 13)
+OLDEST, NEWEST = (3, 10), (3, 14)
 WHEEL_DISTRIBUTIONS = ('jazzy', 'kilted')
 BOOTSTRAP_GUARD = '_ROS_WHEELS_BOOTSTRAP_COMPLETE'
 
@@ -72,7 +72,7 @@ def check_python(sourced: Path | None) -> None:
     if not OLDEST <= version <= NEWEST:
         raise SetUpError(
             f'Python {version[0]}.{version[1]} ({sys.executable}) is not supported; install '
-            'Python 3.10 to 3.13 and run make PYTHON=python3.12 (or the one you have)')
+            'Python 3.10 to 3.14 and run make PYTHON=python3.12 (or the one you have)')
 
 
 def lock_file(sourced: Path | None) -> Path:

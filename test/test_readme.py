@@ -108,6 +108,8 @@ def files_exist(words):
 
 
 def export(words):
+    if words[1] == 'PIP_BREAK_SYSTEM_PACKAGES=1':
+        return
     assert re.match(r'(FASTRTPS|FASTDDS)_DEFAULT_PROFILES_FILE=|CYCLONEDDS_URI=file://', words[1])
     files_exist(words)
 
@@ -136,15 +138,43 @@ def service(words):
     assert f"'{words[3].replace('/classifier/', '~/')}'" in text
 
 
+def rosdep(words):
+    if '--skip-keys' in words:
+        keys = words[words.index('--skip-keys') + 1].split()
+        needed = re.findall('<exec_depend>(.*)<', (ROOT / 'package.xml').read_text())
+        assert keys == [key for key in needed if key.endswith('-pip')]
+
+
+def pip(words):
+    """Check against what `.venv` is given beside a sourced ROS 2."""
+    if words[1] != 'download':
+        assert words[1] == 'install'
+        pinned = (ROOT / 'environment' / 'sourced-numpy2.txt').read_text()
+        assert [name for name in words[2:] if f'\n{name}==' not in f'\n{pinned}'] == []
+
+
+def colcon(words):
+    assert words[-3:] == ['build', '--packages-select', 'cnn_perception']
+
+
+def python(words):
+    """Check what a ROS 2 machine's own Python is asked for."""
+    assert words[1] == '-m'
+    if words[2] == 'colcon':
+        colcon(words)
+    else:
+        assert words[2] == 'venv'
+
+
 def known(*_):
-    """Accept what belongs to ROS 2 or pip and names nothing of ours."""
+    """Accept what belongs to ROS 2 and names nothing of ours."""
 
 
 CHECKS = {'make': make, '.venv/bin/python': virtual_environment, 'ros2 launch': ros2_launch,
           'ros2 run': ros2_run, 'ros2 topic': topic, 'ros2 param': parameter,
           'ros2 service': service, 'ros2 lifecycle': known, 'export': export,
           'sudo sysctl': system_setting,
-          'rosdep': known, 'pip': known, 'colcon': known, 'source': known}
+          'rosdep': rosdep, 'pip': pip, 'colcon': colcon, 'python3': python, 'source': known}
 
 
 @pytest.mark.parametrize('block', [*blocks('python')])

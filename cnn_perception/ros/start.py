@@ -43,11 +43,25 @@ def start(module: str) -> int:
     name = module.rpartition('.')[2].removesuffix('_node')
     if (status := answered(name, sys.argv[1:])) is not None:
         return status
-    with without_collector():
-        node = imported(module)
-        gc.freeze()
+    try:
+        with without_collector():
+            node = imported(module)
+            gc.freeze()
+    except ModuleNotFoundError as error:
+        if not absent(error):
+            raise
+        print(f'{name}: {sys.executable}, with which this node was built, has no {error.name}. '
+              'rosdep and pip install what is missing, as the README says; where it is in a '
+              'virtual environment, activate that and build with python3 -m colcon build',
+              file=sys.stderr)
+        return 1
     signal.signal(signal.SIGINT, before)
     return node.main()
+
+
+def absent(error: Exception) -> bool:
+    """Tell whether a whole package is missing, and not a part of one."""
+    return isinstance(error, ModuleNotFoundError) and '.' not in (error.name or '.')
 
 
 def imported(module: str) -> ModuleType:
@@ -60,7 +74,7 @@ def imported(module: str) -> ModuleType:
         return importlib.import_module(module)
     except Exception as error:  # whatever another version of torch makes of what is put off
         # A program that came through a pipe, or within another one, cannot be begun once more.
-        if not sys.executable or not {*sys.orig_argv[1:]} - {'-'}:
+        if absent(error) or not sys.executable or not {*sys.orig_argv[1:]} - {'-'}:
             raise
         print(f'imported once more, whole, after {type(error).__name__}: {error}',
               file=sys.stderr, flush=True)

@@ -58,6 +58,20 @@ def test_a_node_that_there_is_not_is_refused(name):
         f"start: got '{''.join(name)}', expected classifier or image_source\n")
 
 
+@pytest.mark.parametrize('missing', ['torch', 'cv2', 'yaml'])
+def test_a_package_that_is_missing_is_one_line(missing):
+    # Where it is nowhere, Python raises the same error.
+    program = (f"import sys; sys.modules['{missing}'] = None; sys.argv[1:] = []; "
+               'from cnn_perception.ros.start import classifier; sys.exit(classifier())')
+    result = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True,
+                            timeout=60)
+    assert result.returncode == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith(f'classifier: {sys.executable}, with which this node was built, has no '
+                           f'{missing}. ')
+    assert 'python3 -m colcon build' in line
+
+
 @pytest.mark.parametrize('arguments, expected', [
     ([], []), (['--ros-args', '-p', 'a:=1'], []), (['a', '--ros-args', '-p', 'a:=1'], ['a']),
     (['--ros-args', '-p', 'a:=1', '--', 'b', '--'], ['b', '--'])])

@@ -169,6 +169,9 @@ def test_a_process_without_outputs_runs_and_ends(tmp_path, closed):
         patience=60, in_timer='spinning.rclpy.try_shutdown()', in_stop='pass',
         at_exit=f'import os; open({str(done)!r}, "w").write(str(status) + " " + " ".join('
         'os.readlink(f"/proc/self/fd/{number}") for number in range(3)))'))
+    # As where the nodes' processes begin: libraries open files that stay open.
+    script.write_text('from cnn_perception.console import give_outputs\ngive_outputs()\n'
+                      + script.read_text())
     path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
     result = subprocess.run(['sh', '-c', f'exec "$@" {closed}', 'sh', sys.executable, str(script)],
                             env={**os.environ, 'PYTHONPATH': path}, capture_output=True, text=True,
@@ -178,6 +181,17 @@ def test_a_process_without_outputs_runs_and_ends(tmp_path, closed):
     status, *files = done.read_text().split()
     assert status == '0'
     assert files.count(os.devnull) >= closed.count('&-')
+
+
+def test_a_file_in_the_place_of_an_output_is_left_alone(tmp_path):
+    taken = tmp_path / 'taken'
+    program = (f"taken = open({str(taken)!r}, 'w'); import sys; "
+               'from cnn_perception.console import give_outputs; give_outputs(); '
+               "print('lost', flush=True); sys.exit(taken.fileno())")
+    result = subprocess.run(['sh', '-c', 'exec "$@" >&-', 'sh', sys.executable, '-c', program],
+                            capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (result.returncode, result.stderr) == (1, '')
+    assert taken.read_text() == ''
 
 
 @pytest.mark.parametrize(('trouble', 'ends', 'told'), [
