@@ -86,6 +86,27 @@ def test_imports_point_one_way(path):
     assert parts <= allowed
 
 
+def dotted(path):
+    return '.'.join(['cnn_perception', *path.relative_to(PACKAGE).with_suffix('').parts]
+                    ).removesuffix('.__init__')
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    modules = {dotted(path): path for path in MODULES}
+    uses = {}
+    for name, path in modules.items():
+        named = {*imported(path)} & {*modules}
+        # From a package: a module of it, or what it gives itself.
+        uses[name] = {other for other in named if not any(
+            longer.startswith(f'{other}.') for longer in named)} - {name}
+    # Left to type checkers.
+    uses['cnn_perception.architectures.table_text'].remove(
+        'cnn_perception.architectures.layer_table')
+    while leaves := {name for name, others in uses.items() if not others}:
+        uses = {name: others - leaves for name, others in uses.items() if name not in leaves}
+    assert uses == {}
+
+
 @pytest.mark.parametrize('path', [
     *MODULES, *sorted((PACKAGE.parent / 'launch').glob('*.py')),
     *sorted((PACKAGE.parent / 'benchmarks').glob('*.py'))],

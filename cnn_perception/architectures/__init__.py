@@ -5,8 +5,9 @@ Architectures: every network of the lectures by name, networks from YAML, and th
 """
 
 from . import lectures  # noqa: F401 - fills the registry
+from .catalogue import create, input_shape, names, out_of_place, short_name, source
 from .errors import ArchitectureError
-from .registry import create, input_shape, names, out_of_place, register, short_name, source
+from .registry import register
 from .variation import Variation
 
 __all__ = [

@@ -22,9 +22,9 @@ from cnn_perception.quick_imports import torchvision
 import torch
 from torch import nn
 
+from .catalogue import create, source
 from .errors import ArchitectureError, did_you_mean, shape_text, shown
 from .layer_table import describe
-from .registry import create, source
 from .table_text import aligned, count_text, markdown
 
 __all__ = ['Comparison', 'Compared', 'compare', 'measure_latencies']

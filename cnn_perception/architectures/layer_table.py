@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from . import table_text
+from .catalogue import create, input_shape as own_input_shape, stated_input_shape
 from .errors import ArchitectureError, did_you_mean, shown
-from .registry import create, input_shape as own_input_shape, stated_input_shape
 from .skeleton import constants_to_meta, on_meta, skeleton
 from .table_rows import LayerRow
 from .tracing import Call, trace
@@ -79,7 +79,7 @@ class LayerTable:
 def describe(module_or_name: nn.Module | str, input_shape: tuple[int, ...] | None = None,
              depth: int | None = None, precision: str = 'float32') -> LayerTable:
     """
-    Describe a network by its name, see `registry.create`, or as a module.
+    Describe a network by its name, see `catalogue.create`, or as a module.
 
     input_shape (C, H, W) None is the network's own. depth sums up whatever lies deeper into the
     block around it; 1 leaves the blocks of the network itself. precision is one of PRECISIONS. A

@@ -56,7 +56,7 @@ def load(path: Path, num_classes: int | None = None,
         classes = num_classes or content.get('classes')
         chosen = variation if variation is not None else _variation(content.get('options', {}))
         if 'base' in content:
-            return registry.create(content['base'], num_classes=classes, variation=chosen)
+            return registry.build(content['base'], classes, chosen)
         if classes is None:
             raise ArchitectureError('the key classes is missing: give the number of classes')
         layers = content['layers'] if 'layers' in content else _from_pattern(content)
@@ -70,7 +70,7 @@ def read_input_shape(path: Path) -> tuple[int, int, int]:
     try:
         content = _read(path)
         if 'base' in content:
-            return registry.input_shape(content['base'])
+            return registry.OWN[content['base']].input_shape
     except ArchitectureError as error:
         raise ArchitectureError(f'{path}: {error}') from error
     channels, height, width = content['input']
@@ -122,9 +122,10 @@ def _check_values(content: Mapping[str, Any]) -> None:
             raise ArchitectureError('input: a network with a base takes what that takes, so leave '
                                     'it out')
         base = content['base']
-        if not isinstance(base, str) or registry.source(base) != 'own':
+        if not isinstance(base, str) or base not in registry.OWN:
+            near = did_you_mean(base, registry.OWN) if isinstance(base, str) else ''
             raise ArchitectureError(f'base: got {shown(base)}, expected one of the lecture '
-                                    'networks, as options apply to no others')
+                                    f'networks, as options apply to no others.{near}')
     elif not isinstance(shape, list) or len(shape) != 3 or not _counts(shape):
         raise ArchitectureError(f'input: got {shown(shape)}, expected [channels, height, width]')
     if 'layers' in content and not isinstance(content['layers'], list):

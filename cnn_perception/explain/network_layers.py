@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from cnn_perception.architectures.registry import stated_input_shape
+from cnn_perception.architectures.catalogue import stated_input_shape
 from cnn_perception.backends.base import first_line
 from cnn_perception.backends.tapping import TappedNetwork
 from cnn_perception.classifier import Classifier

@@ -200,7 +200,7 @@ def test_names_given_twice_are_refused_and_unnamed_layers_avoid_them(write: Any)
     (HEAD + 'pattern: CONV*N\nrepeat: {N: two}\n', 'repeat: got'),
     ('base: lenet5\ninput: [1, 32, 32]\n', 'input: a network with a base takes what that takes'),
     ('base: resnet18\n', "base: got 'resnet18', expected one of the lecture networks"),
-    ('base: lenet9\n', r"unknown architecture 'lenet9'\. Did you mean lenet5"),
+    ('base: lenet9\n', r"base: got 'lenet9', .* Did you mean lenet5"),
     ('[1, 2]\n', 'expected the keys input, classes and layers'),
     ('input: [3, 16\n', 'is not YAML: while parsing'),
     (HEAD + 'pattern: [(CONV-RELU)*N - POOL]*M - (FC-RELU)*K\n',

@@ -1,4 +1,4 @@
-"""Names, wildcards, near matches, and what every network of the registry has in common."""
+"""Names, wildcards, near matches, and what every network of the catalogue has in common."""
 
 from __future__ import annotations
 
