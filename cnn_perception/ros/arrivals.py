@@ -16,6 +16,8 @@ __all__ = ['Line', 'NANOSECONDS', 'replaceable']
 
 # Periods that an image of a steady camera does not lie there without a newer one.
 BURST = 2
+# Of its period, after which a camera's next image may come.
+NEARLY = 0.9
 NANOSECONDS = 10 ** 9
 # Seconds after which it is not known any more what has come meanwhile: the process may have stood
 # still, and the middleware then delivers late.
@@ -31,7 +33,8 @@ class Line:
     when it arrived, ns. emptied: the end of the last wait, after which nothing was in the
     subscription; free: since when images in it can have replaced each other; ns. waited: it was
     empty when the last image was looked for. stopped: the process stood still during a wait. vain:
-    windows in which the camera was waited for and did not come.
+    windows in which the camera was waited for and did not come. asked: when its publishers were
+    counted last while nothing came, ns.
     """
 
     camera: Camera
@@ -44,6 +47,7 @@ class Line:
     waited: bool = False
     stopped: bool = False
     vain: int = 0
+    asked: int = 0
 
     def looked(self, begun: int, ended: int, limit: float, waited: bool, ready: bool) -> None:
         """
@@ -60,6 +64,18 @@ class Line:
         # What comes to a process that stood still has replaced each other before it could look.
         if ready or not self.stopped:
             self.emptied, self.stopped = ended, False
+
+    def count_publishers(self, now: int) -> None:
+        """Begin to count anew where they changed while nothing came; looked for once a second."""
+        if now - max(self.arrival, self.asked) < NANOSECONDS:
+            return
+        self.asked = now
+        if (publishers := self.subscription.get_publisher_count()) != self.publishers:
+            self.number, self.publishers = None, publishers
+
+    def due(self, end: int) -> bool:
+        """Tell whether its next image should come before a time, ns; True where that is open."""
+        return self.arrival + NEARLY * self.camera.transport.period() <= end
 
 
 def replaceable(line: Line, arrival: int, missing: int) -> int:

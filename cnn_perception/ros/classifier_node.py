@@ -23,7 +23,8 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 __all__ = ['ClassifierNode', 'main']
 
-SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+SUCCESS, FAILURE, ERROR = (TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE,
+                           TransitionCallbackReturn.ERROR)
 
 
 class ClassifierNode(LifecycleNode):
@@ -36,17 +37,18 @@ class ClassifierNode(LifecycleNode):
 
     def __init__(self, **options: Any) -> None:
         """Declare the parameters; everything that can fail is left to configure."""
-        super().__init__('classifier', **options)
-        forward_log(self)
-        parameters.declare(self, parameters.CLASSIFIER)
-        parameters.warn_of_unknown(self)
-        self.settings = parameters.values(self, parameters.CLASSIFIER)
+        # First, since a context destroys its nodes, also those that could not be created.
         self._failure = ''
         self._finalized = self._destroyed = False
         self._loads = 0
         self._loaded: Loaded | None = None
         self._running: Running | None = None
         self._left_behind: list[Running] = []
+        super().__init__('classifier', **options)
+        forward_log(self)
+        parameters.declare(self, parameters.CLASSIFIER)
+        parameters.warn_of_unknown(self)
+        self.settings = parameters.values(self, parameters.CLASSIFIER)
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._questions = create_questions(
             self, self.condition, lambda: self._loaded, lambda: self._running)
@@ -192,19 +194,22 @@ class ClassifierNode(LifecycleNode):
     def _autostart(self) -> None:
         self.destroy_timer(self._autostart_timer)
         try:
-            if self.trigger_configure() == SUCCESS:
-                self.trigger_activate()
-            elif not self._destroyed:
+            done = self.trigger_configure()
+            if done == SUCCESS:
+                done = self.trigger_activate()
+            elif done == FAILURE and not self._destroyed:
                 command = f'ros2 lifecycle set {self.get_fully_qualified_name()}'
                 self.get_logger().error('not started; mend the parameters and run: '
                                         f'{command} configure && {command} activate')
         except rclpy_implementation.InvalidHandle:
             if not self._destroyed:  # by another thread, while it was loading
                 raise
+            return
         except WrongTransition:
-            if self.context.ok():
-                self.get_logger().info('autostart leaves it to whoever has begun before: the '
-                                       f'node is {self.condition()}')
+            done = ERROR  # which rclpy answers since Kilted
+        if done == ERROR and not self._destroyed and self.context.ok():
+            self.get_logger().info('autostart leaves it to whoever has begun before: the '
+                                   f'node is {self.condition()}')
 
     # parameters
 

@@ -18,7 +18,7 @@ __all__ = ['CameraStatistics', 'array', 'camera_status', 'node_status', 'status'
 WINDOW = 256
 # Seconds without a frame after which a camera counts as silent.
 SILENCE = 3.0
-# Of a slow camera: its own periods.
+# Of a slow or uneven camera: so many of its own pauses.
 PERIODS = 3.0
 # Losses between two reports that are no accident: so many, and so large a share.
 FEW_LOST = 3
@@ -63,16 +63,18 @@ class CameraStatistics:
             if problem:
                 self.last_problem, self.last_problem_at = problem, time.monotonic()
 
-    def answered(self, latency: float, in_node: float, inference: float) -> None:
+    def answered(self, latency: float | None, in_node: float, inference: float) -> None:
         """
         Count an answer, with seconds to its publishing and of the network.
 
-        latency: from the image's stamp; in_node: from its arrival; inference: preparing the
-        picture and running the network.
+        latency: from the image's stamp, None where it has none or no time has come yet; in_node:
+        from when it was taken out of the middleware; inference: preparing the picture and running
+        the network.
         """
         with self._lock:
             self.counts['classified'] += 1
-            self.latencies.append(latency)
+            if latency is not None:
+                self.latencies.append(latency)
             self.in_node.append(in_node)
             self.inference.append(inference)
 
@@ -140,17 +142,18 @@ def node_status(name: str, failure: str, classifier: Classifier | None, state: s
 
 
 def camera_status(name: str, statistics: CameraStatistics, publishers: int, busy: float = 0.0,
-                  wrong_type: str = '', period: float = 0.0) -> DiagnosticStatus:
+                  wrong_type: str = '', pause: float = 0.0) -> DiagnosticStatus:
     """
     Say how a camera's frames fare, and warn where none or only bad ones come.
 
     busy: seconds that the network has been working on its last frames. wrong_type: what others
-    publish on the topic. period: seconds from one of the camera's images to the next, 0 where
+    publish on the topic. pause: seconds that the camera takes from one image to the next, 0 where
     that is not known.
     """
     values = statistics.snapshot()
     silent = statistics.seconds_silent()
-    if silent is not None and silent < max(SILENCE, PERIODS * period):
+    longest = max(SILENCE, PERIODS * pause) if publishers else SILENCE
+    if silent is not None and silent < longest:
         if statistics.take_problem():
             return status(name, DiagnosticStatus.WARN,
                           'frames are rejected or failed: see last problem', values)

@@ -6,10 +6,12 @@ from collections.abc import Generator
 from typing import Any
 
 from cnn_perception.ros import parameters, spinning
+from cnn_perception.ros.clock_watch import ClockWatch
 from cnn_perception.ros.image_messages import from_rgb, to_compressed
 from cnn_perception.ros.log import forward_log
 from cnn_perception.sources import open_source, Picture, PictureSource
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
@@ -57,6 +59,10 @@ class ImageSourceNode(Node):
         self._frames: Generator[Picture, None, None] | None = None
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self._timer = self._start_timer()
+        # The clock on the wall goes on where that of a simulation stands.
+        self._clock_timer = self.create_timer(
+            1.0, ClockWatch(self, 'nothing is published').stands,
+            clock=Clock(clock_type=ClockType.STEADY_TIME))
         self.get_logger().info(f'publishing {self._source.description} on '
                                f'{self._images.topic_name}')
 

@@ -121,7 +121,8 @@ class Pipeline:
         in_node = (time.monotonic_ns() - frame.arrival) * 1e-9
         # Not as a Time, which takes no stamp before 1970.
         stamp = image.header.stamp.sec * 10 ** 9 + image.header.stamp.nanosec
-        latency = (self._clock.now().nanoseconds - stamp) * 1e-9 if stamp else 0.0
+        now = self._clock.now().nanoseconds  # 0 until a simulation has sent a time
+        latency = (now - stamp) * 1e-9 if stamp and now else None
         frame.camera.statistics.answered(latency, in_node, duration)
 
 

@@ -125,8 +125,10 @@ class Receiver:
     def _wait_for_others(self, lines: tuple[Line, ...], ready: list[Line], window: float
                          ) -> list[Line]:
         end = time.monotonic() + window
-        # One that does not come any more must not slow down those that do.
-        missing = [line for line in lines if line not in ready and line.vain < MOST_IN_VAIN]
+        # One that is slower, or does not come any more, must not slow down the others.
+        latest = time.time_ns() + int(window * NANOSECONDS)
+        missing = [line for line in lines if line not in ready and line.vain < MOST_IN_VAIN
+                   and line.due(latest)]
         # What is not subscribed any more gives nothing, and no wait for it either.
         while (missing and self._lines is lines and not self._closed
                and (left := end - time.monotonic()) > 0):
@@ -157,6 +159,8 @@ class Receiver:
                 ended = time.time_ns()
                 for line in lines:
                     line.looked(began, ended, seconds, waited, line in ready)
+                    if line not in ready:
+                        line.count_publishers(ended)
                 return ready
         except rclpy_implementation.InvalidHandle:
             return []  # unsubscribed or ended in this moment; the caller looks again
@@ -200,17 +204,18 @@ class Receiver:
         """Count an image, those that it replaced, and those that the transport lost."""
         statistics, transport = line.camera.statistics, line.camera.transport
         arrival = info.get('received_timestamp') or time.time_ns()
-        missing = self._missing(line, info.get('publication_sequence_number'))
+        number = info.get('publication_sequence_number')
+        missing = self._missing(line, number)
         replaced = replaceable(line, arrival, missing)
         line.arrival = arrival
         statistics.count('received', 1 + replaced)
         if missing:
             statistics.count('dropped', replaced)
             statistics.count('lost', missing - replaced)
-        statistics.numbered = line.number is not None
+        statistics.numbered = number is not None
         statistics.alone = line.publishers < 2
         published, waited = info.get('source_timestamp') or 0, False
-        if line.number is None:
+        if number is None:
             # For the first of several that came at once.
             waited, line.waited = line.waited, False
             # Of others such a middleware may tell when they were taken instead of when they came.
@@ -225,6 +230,8 @@ class Receiver:
         if number is None:
             return 0
         before, line.publishers = line.publishers, line.subscription.get_publisher_count()
+        if before > 1 and before != line.publishers:
+            line.number = None  # it may be the last image of one that has gone
         # Of several publishers each counts for itself, and whose number this is nobody tells.
         if previous is None or not before == line.publishers == 1:
             return 0

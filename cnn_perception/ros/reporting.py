@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-import time
 
 from cnn_perception.ros import diagnostics
 from cnn_perception.ros.camera import Camera
+from cnn_perception.ros.clock_watch import ClockWatch
 from cnn_perception.ros.diagnostics import DiagnosticArray, DiagnosticStatus
 from cnn_perception.ros.elsewhere import elsewhere
 from cnn_perception.ros.running import Loaded, Running
@@ -15,9 +15,6 @@ from rclpy.node import Node
 from rclpy.qos import ReliabilityPolicy
 
 __all__ = ['Reporter']
-
-# Seconds that a simulation may take to send its first time.
-PATIENCE = 5.0
 
 
 class Reporter:
@@ -34,8 +31,7 @@ class Reporter:
         self._node = node
         self._loaded, self._running, self._state = loaded, running, state
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._stood_since: float | None = None
-        self._told_of_clock = False
+        self._clock = ClockWatch(node, 'latencies mean nothing')
         self._timer = node.create_timer(
             period, self.report, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
@@ -67,7 +63,7 @@ class Reporter:
             one.qos_profile.reliability != ReliabilityPolicy.BEST_EFFORT)]
         camera.statistics.alone = len(matched) < 2
         incompatible = camera.reliable and not matched
-        if self._clock_stands():
+        if self._clock.stands():
             complaint = ''
         elif not found:
             complaint = camera.transport.unpublished(
@@ -80,7 +76,7 @@ class Reporter:
             self._node.get_logger().warning(f'{camera.topic}: {complaint}')
         return diagnostics.camera_status(
             f'{name}: {self._title(camera)}', camera.statistics, len(publishers), busy, wrong_type,
-            camera.transport.period() * 1e-9)
+            camera.transport.longest_pause() * 1e-9)
 
     def _title(self, camera: Camera) -> str:
         """Name a camera by its topic, and where several take the same one by its own name too."""
@@ -88,20 +84,3 @@ class Reporter:
         topics = [] if loaded is None else [other.topic for other in loaded.cameras.values()]
         shared = topics.count(camera.topic) > 1
         return f'{camera.topic} ({camera.name})' if shared else camera.topic
-
-    def _clock_stands(self) -> bool:
-        """Tell whether there is no time yet, which is told once where it does not come."""
-        clock = self._node.get_clock()
-        stands = clock.ros_time_is_active and clock.now().nanoseconds == 0
-        if not stands:
-            self._stood_since = None
-            return False
-        # From when it was first seen: while the network is loaded no time is heard.
-        now = time.monotonic()
-        self._stood_since = self._stood_since or now
-        if not self._told_of_clock and now > self._stood_since + PATIENCE:
-            self._told_of_clock = True
-            self._node.get_logger().warning(
-                'use_sim_time is true, but no time comes on /clock: start the simulation, or '
-                'rosbag2 with --clock; until then latencies mean nothing')
-        return True

@@ -7,11 +7,15 @@ from contextlib import suppress
 import os
 from pathlib import Path
 import shutil
+import sys
 
-__all__ = ['fast_dds_profile', 'image_environment', 'little_memory', 'other_users', 'profile_path']
+__all__ = ['fast_dds_profile', 'image_environment', 'little_memory', 'other_users', 'profile_path',
+           'profile_variables']
 
-# Fast DDS 2 (Humble, Jazzy) and 3 (Kilted and later) look for their profiles under these names.
-PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+# Where Fast DDS 2 (Humble, Jazzy) and 3 (Kilted and later) look for their profile, and what they
+# are called as packages. The third takes the name of the second too, and warns of it.
+PROFILE_VARIABLES = {'FASTRTPS_DEFAULT_PROFILES_FILE': 'fastrtps',
+                     'FASTDDS_DEFAULT_PROFILES_FILE': 'fastdds'}
 CYCLONE_VARIABLE = 'CYCLONEDDS_URI'
 LARGE, SMALL = 'fastdds.xml', 'fastdds_small.xml'
 SHARED_MEMORY = '/dev/shm'
@@ -64,6 +68,15 @@ def profile_path(name: str = LARGE) -> Path:
     return Path(get_package_share_directory('cnn_perception')) / 'config' / name
 
 
+def profile_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return where the Fast DDS of this environment looks for its profile; all where none is."""
+    prefixes = [*filter(None, environment.get('AMENT_PREFIX_PATH', '').split(os.pathsep)),
+                sys.prefix]
+    return [variable for variable, package in PROFILE_VARIABLES.items()
+            if any((Path(prefix) / 'share' / package).is_dir() for prefix in prefixes)
+            ] or [*PROFILE_VARIABLES]
+
+
 def image_environment(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """
     Return the environment for a process that publishes images.
@@ -72,7 +85,7 @@ def image_environment(environment: Mapping[str, str] | None = None) -> dict[str,
     """
     result = dict(os.environ if environment is None else environment)
     if not any(result.get(name) for name in PROFILE_VARIABLES):
-        for name in PROFILE_VARIABLES:
+        for name in profile_variables(result):
             result[name] = str(profile_path(fast_dds_profile()))
     if not result.get(CYCLONE_VARIABLE):
         result[CYCLONE_VARIABLE] = f'file://{profile_path("cyclonedds.xml")}'

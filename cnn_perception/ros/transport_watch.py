@@ -125,6 +125,11 @@ class TransportWatch:
             return float(min(np.diff(seen['arrival']).max(), SLOWEST * 1e9))
         return float(np.median(np.diff(seen['arrival']) / (1 + seen['missing'][1:])))
 
+    def longest_pause(self) -> float:
+        """Return the longest of the last times between two images, in ns, at least `period`."""
+        last = np.diff(self._seen()['arrival'][-KNOWN:]).max(initial=0)
+        return max(self.period(), min(float(last), SLOWEST * 1e9))
+
     def resume(self) -> None:
         """Begin to wait again, after nobody did."""
         with self._lock:
@@ -140,7 +145,10 @@ class TransportWatch:
     def unpublished(self, elsewhere: Callable[[], str]) -> str:
         """Say, once, that nobody publishes the topic; elsewhere: says where images are."""
         self._matched_since = None
-        if len(self._seen()) or time.monotonic() - self._heard < LONGER:
+        if len(self._seen()):
+            self._heard = time.monotonic()  # whoever comes is given time for a first image
+            return ''
+        if time.monotonic() - self._heard < LONGER:
             return ''
         return self._once('nobody', f'nobody publishes it, {elsewhere()}')
 
@@ -169,8 +177,8 @@ class TransportWatch:
             slowest = (np.diff(seen['arrival']) / 1e9).max() if len(seen) > 1 else 0.0
             if publishers and silent > (max(PATIENCE, 3.0 * slowest) if slowest else LONGER):
                 return self._once('stopped', f'{published - lost} image(s) arrived, then none for '
-                                  f'{silent:.0f} s: all were sent, or, if the camera still '
-                                  f'publishes, {self._remedy}')
+                                  f'{silent:.0f} s: no more were sent, or, if the camera has '
+                                  f'published others, {self._remedy}')
             return ''
         return self._delay(seen)
 
@@ -211,7 +219,8 @@ class TransportWatch:
             same = ('Fast DDS hands images over within one user alone: where the camera runs as '
                     f'{users}, start both as one user; else ') if users else ''
             return self._once('silent', f'{publishers} publisher(s) of this topic, but no image '
-                              f'has arrived; {same}{self._remedy}')
+                              f'has arrived: none was sent yet, or, if the camera '
+                              f'publishes, {same}{self._remedy}')
         return ''
 
     def _once(self, kind: str, text: str) -> str:

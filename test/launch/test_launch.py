@@ -16,14 +16,15 @@ import subprocess
 import sys
 import time
 
-from cnn_perception.ros.transport import fast_dds_profile, profile_path
+from cnn_perception.ros.transport import (
+    fast_dds_profile, profile_path, PROFILE_VARIABLES, profile_variables)
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CLASSIFIER, CAMERA, DEMO, MULTI = (ROOT / 'launch' / f'{name}.launch.py'
                                    for name in ('classifier', 'camera', 'demo', 'multi_camera'))
 FILES = [CLASSIFIER, CAMERA, DEMO, MULTI]
-PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
+GIVEN = profile_variables({})
 EXECUTABLES = {
     'cnn_perception': ('classifier', 'image_source'), 'usb_cam': ('usb_cam_node_exe',),
     'v4l2_camera': ('v4l2_camera_node',), 'realsense2_camera': ('realsense2_camera_node',),
@@ -328,7 +329,7 @@ def test_every_process_that_publishes_images_gets_the_profiles(launch):
     told = launched.log.count('there is little room in /dev/shm')
     assert told == (fast_dds_profile() == 'fastdds_small.xml')
     for process in ('classifier', 'image_source'):
-        for variable in PROFILE_VARIABLES:
+        for variable in GIVEN:
             profile = Path(launched[process].environment[variable])
             assert profile.samefile(profile_path(fast_dds_profile()))
         cyclone = launched[process].environment['CYCLONEDDS_URI'].removeprefix('file://')
@@ -354,7 +355,7 @@ def test_rviz_shows_the_topics_of_this_launch(launch):
     assert Path(rviz.arguments[1]).samefile(ROOT / 'config' / 'cnn_perception.rviz')
     assert rviz.remappings['/image'] == '/robot/front/image'
     assert rviz.remappings['/classifier/debug/overlay'] == '/robot/eyes/debug/overlay'
-    assert all(variable in rviz.environment for variable in PROFILE_VARIABLES)
+    assert all(variable in rviz.environment for variable in GIVEN)
 
 
 def test_rviz_is_mapped_for_every_display_of_its_file(launch):
@@ -409,7 +410,7 @@ def test_a_camera_is_started_with_its_own_parameters_and_topics(launch, camera):
     assert driver.remappings == {'__node': name, '__ns': '/robot', topic: 'image',
                                  f'{topic}/compressed': 'image/compressed'}
     assert classifier.parameters == {'image_topic': 'image'}
-    assert all(variable in driver.environment for variable in PROFILE_VARIABLES)
+    assert all(variable in driver.environment for variable in GIVEN)
 
 
 @pytest.mark.parametrize('camera', CAMERAS)
@@ -505,7 +506,7 @@ def test_cameras_meet_the_classifier_below_their_names(launch):
         assert process.remappings == {
             '__node': 'image_source', '__ns': f'/robot/{name}', 'image': 'camera/image_raw',
             'image/compressed': 'camera/image_raw/compressed'}
-        assert all(variable in process.environment for variable in PROFILE_VARIABLES)
+        assert all(variable in process.environment for variable in GIVEN)
     [classifier] = launched.processes['classifier']
     assert classifier.parameters['image_topic'] == 'camera/image_raw'
     assert classifier.remappings['__ns'] == '/robot'

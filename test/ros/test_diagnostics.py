@@ -3,8 +3,8 @@
 from types import SimpleNamespace
 
 from cnn_perception.classifier import Classifier
+from cnn_perception.ros.clock_watch import ClockWatch
 from cnn_perception.ros.diagnostics import camera_status, CameraStatistics, node_status
-from cnn_perception.ros.reporting import Reporter
 from diagnostic_msgs.msg import DiagnosticStatus
 import pytest
 import rclpy
@@ -50,6 +50,21 @@ def test_bad_frames_are_a_warning_until_good_ones_come():
     assert (status.level, status.message) == (DiagnosticStatus.OK, 'receiving')
 
 
+def test_a_camera_is_silent_after_some_of_its_own_pauses_and_without_publisher_at_once(
+        monkeypatch):
+    now = 100.0
+    monkeypatch.setattr('time.monotonic', lambda: now)
+    statistics = CameraStatistics()
+    statistics.count('received')
+    now += 14.0
+    assert camera_status('camera', statistics, 1, pause=5.0).message == 'receiving'
+    assert camera_status('camera', statistics, 0, pause=5.0).message == (
+        'no image for 14 s; nobody publishes it')
+    now += 2.0
+    assert camera_status('camera', statistics, 1, pause=5.0).message.startswith(
+        'no image for 16 s')
+
+
 def test_losses_are_judged_by_what_came_since_the_last_report():
     statistics = CameraStatistics()
     messages = []
@@ -89,13 +104,13 @@ def test_a_clock_that_stands_is_told_once_and_not_for_what_was_not_heard(monkeyp
     said = []
     clock = SimpleNamespace(ros_time_is_active=True,
                             now=lambda: SimpleNamespace(nanoseconds=time[0]))
-    reporter = Reporter(node, lambda: None, lambda: None, lambda: ('', ''), 1.0)
+    watch = ClockWatch(node, 'nothing is published')
     monkeypatch.setattr(node, 'get_clock', lambda: clock)
     monkeypatch.setattr(node, 'get_logger', lambda: SimpleNamespace(warning=said.append))
 
     def stands(seconds):
         now[0] += seconds
-        return reporter._clock_stands()
+        return watch.stands()
 
     # Loading the network took a while, in which nobody listened.
     assert stands(60.0) and stands(4.0)
@@ -108,5 +123,6 @@ def test_a_clock_that_stands_is_told_once_and_not_for_what_was_not_heard(monkeyp
     assert stands(2.0) and stands(60.0)
     [text] = said
     assert text.startswith('use_sim_time is true, but no time comes on /clock')
+    assert text.endswith('until then nothing is published')
     node.destroy_node()
     context.shutdown()
