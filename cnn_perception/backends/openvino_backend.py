@@ -21,6 +21,7 @@ from cnn_perception.backends.batches import Forward, joined, LARGEST, parts_of
 from cnn_perception.backends.openvino_convert import (
     convert, last_line, round_constants, with_normalisation)
 from cnn_perception.backends.selection import register
+from cnn_perception.backends.telemetry import import_silently
 from cnn_perception.preprocess import Preprocessing
 from cnn_perception.processor import physical_cores
 from cnn_perception.turns import TRACING
@@ -57,7 +58,7 @@ class OpenVINOBackend(Backend):
                  settings: Settings) -> None:
         """Convert the network and compile it for single pictures."""
         super().__init__(module, preprocessing, settings)
-        import openvino
+        openvino = import_silently('openvino')
         self._core = openvino.Core()
         self._options = {
             'PERFORMANCE_HINT': 'LATENCY',
@@ -90,7 +91,7 @@ class OpenVINOBackend(Backend):
             return 'the package openvino is not installed: pip install openvino'
         wanted = CAPABILITIES.get(settings.precision)
         if wanted:
-            import openvino
+            openvino = import_silently('openvino')
             has = openvino.Core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
             if wanted not in has:
                 others = ['float32', *(name for name, key in CAPABILITIES.items() if key in has)]

@@ -3,7 +3,7 @@ From a torch module to an OpenVINO model.
 
 The module is traced as a function and handed to OpenVINO's own PyTorch frontend. For
 EfficientNet-Lite0 that takes a third of a second where `openvino.convert_model` on the module
-takes 2.2 s, most of it for bookkeeping per submodule, and it sends no telemetry.
+takes 2.2 s, most of it for bookkeeping per submodule.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import warnings
 
 from cnn_perception.backends.half import round_kernels
+from cnn_perception.backends.telemetry import import_silently
 from cnn_perception.preprocess import Preprocessing
 from cnn_perception.processor import one_torch_thread
 from cnn_perception.turns import TRACING
@@ -33,6 +34,7 @@ def convert(module: nn.Module, shape: tuple[int, ...]) -> Any:
     shape: what the module is traced with. The model has the logits and the activations, in
     order, as outputs. Raises RuntimeError, TypeError or NotImplementedError where it cannot.
     """
+    import_silently('openvino')
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 

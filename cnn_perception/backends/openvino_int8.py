@@ -19,6 +19,7 @@ from typing import Any
 
 from cnn_perception.backends.base import CompileError, Settings
 from cnn_perception.backends.openvino_convert import fold_normalisations, last_line
+from cnn_perception.backends.telemetry import import_silently
 from cnn_perception.processor import adds_bytes_in_16_bits
 import numpy as np
 
@@ -70,7 +71,7 @@ def quantise(model: Any, batches: Sequence[np.ndarray], cache_dir: str = '') -> 
 
 def quantised(model: Any, batches: Sequence[np.ndarray]) -> Any:
     """Let NNCF quantise a model; CompileError where it cannot."""
-    import nncf
+    nncf = import_silently('nncf')
     from nncf.quantization.advanced_parameters import (
         AdvancedQuantizationParameters, OverflowFix)
     # Weights of 7 bits cannot overflow; with 8 bits the photographs' error was twice as large.
@@ -109,7 +110,7 @@ def kept(path: Path) -> Any | None:
     """Read a model that was kept, None where there is none that can be read."""
     if not path.is_file():
         return None
-    import openvino
+    openvino = import_silently('openvino')
     try:
         return openvino.Core().read_model(path, path.with_suffix('.bin'))
     except RuntimeError as error:
@@ -120,7 +121,7 @@ def kept(path: Path) -> Any | None:
 
 def keep(model: Any, path: Path) -> None:
     """Write a model where `kept` finds it; a failure is a warning."""
-    import openvino
+    openvino = import_silently('openvino')
     part = path.with_name(f'{path.stem}_{os.getpid()}.xml')
     try:
         openvino.save_model(model, part, compress_to_fp16=False)
