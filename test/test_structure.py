@@ -16,13 +16,10 @@ MODULES = sorted(path for path in PACKAGE.rglob('*.py'))
 
 
 LONGEST = 250
-# Each may import those before it, of this package, and no other.
-ORDER = (
-    'yaml_files', 'console', 'collector', 'turns', 'later', 'quick_imports', 'processor',
-    'image_files', 'image_encodings', 'images', 'photographs', 'sources', 'checkpoints', 'labels',
-    'resample', 'resample_sums', 'preprocess', 'preprocessor', 'devices', 'render',
-    'architectures', 'timm_weights', 'weights', 'backends', 'classifier', 'explain',
-    'answer_pictures', 'ros', 'tools')
+DESIGN = (PACKAGE.parent / 'docs' / 'design.md').read_text()
+# What each holds. It may import those before it, of this package, and no other.
+HOLDS = dict(re.findall(r'^\| `(\w+)` \| (.*) \|$', DESIGN, re.MULTILINE))
+ORDER = tuple(HOLDS)
 
 
 def imported(path):
@@ -74,6 +71,16 @@ def test_make_runs_all_tests_that_need_a_gpu():
 def test_the_order_is_whole():
     own = {path.relative_to(PACKAGE).parts[0].removesuffix('.py') for path in MODULES}
     assert own - {'__init__'} == set(ORDER)
+
+
+def test_the_design_names_what_there_is():
+    for name, holds in HOLDS.items():
+        path = PACKAGE / f'{name}.py'
+        path = path if path.is_file() else PACKAGE / name / '__init__.py'
+        first = ast.get_docstring(ast.parse(path.read_text())).partition('\n\n')[0]
+        assert ' '.join(first.split()) == holds
+    for name in re.findall(r'`(\w+/\w+)`', DESIGN):
+        assert (PACKAGE / f'{name}.py').is_file()
 
 
 @pytest.mark.parametrize('path', MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
