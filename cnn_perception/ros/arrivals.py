@@ -7,7 +7,8 @@ between was replaced in the subscription while nobody took it out, or never arri
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 from cnn_perception.ros.camera import Camera
 from rclpy.subscription import Subscription
@@ -16,7 +17,7 @@ __all__ = ['Line', 'NANOSECONDS', 'replaceable']
 
 # Periods that an image of a steady camera does not lie there without a newer one.
 BURST = 2
-# Of its period, after which a camera's next image may come.
+# So much of a camera's last gaps after which its next image may come.
 NEARLY = 0.9
 NANOSECONDS = 10 ** 9
 # Seconds after which it is not known any more what has come meanwhile: the process may have stood
@@ -34,7 +35,7 @@ class Line:
     subscription; free: since when images in it can have replaced each other; ns. waited: it was
     empty when the last image was looked for. stopped: the process stood still during a wait. vain:
     windows in which the camera was waited for and did not come. asked: when its publishers were
-    counted last while nothing came, ns.
+    counted last while nothing came, ns. gaps: between its last images, ns.
     """
 
     camera: Camera
@@ -48,6 +49,7 @@ class Line:
     stopped: bool = False
     vain: int = 0
     asked: int = 0
+    gaps: deque[float] = field(default_factory=lambda: deque(maxlen=3))
 
     def looked(self, begun: int, ended: int, limit: float, waited: bool, ready: bool) -> None:
         """
@@ -75,7 +77,7 @@ class Line:
 
     def due(self, end: int) -> bool:
         """Tell whether its next image should come before a time, ns; True where that is open."""
-        return self.arrival + NEARLY * self.camera.transport.period() <= end
+        return self.arrival + NEARLY * min(self.gaps, default=0.0) <= end
 
 
 def replaceable(line: Line, arrival: int, missing: int) -> int:

@@ -107,8 +107,8 @@ CLASSIFIER = (
               'sensor_msgs/CompressedImage on <image_topic>/compressed.',
               choices=('raw', 'compressed')),
     Parameter('batch_window_ms', 0.0, 'With several cameras: how long a frame waits for those of '
-              'the others to join its batch; 0 takes what is there. One that is not due by then, or '
-              'missed three, is not waited for.', bounds=(0.0, 1000.0), when=LIVE),
+              'the others to join its batch; 0 takes what is there. One that is not due by then, '
+              'or missed three, is not waited for.', bounds=(0.0, 1000.0), when=LIVE),
     Parameter('qos.reliability', 'best_effort', 'Reliability of the image subscription; '
               'best_effort takes frames from every kind of publisher.',
               choices=('best_effort', 'reliable')),

@@ -207,6 +207,8 @@ class Receiver:
         number = info.get('publication_sequence_number')
         missing = self._missing(line, number)
         replaced = replaceable(line, arrival, missing)
+        if line.arrival:
+            line.gaps.append((arrival - line.arrival) / (1 + missing))
         line.arrival = arrival
         statistics.count('received', 1 + replaced)
         if missing:
