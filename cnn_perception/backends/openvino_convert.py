@@ -63,7 +63,7 @@ def convert(module: nn.Module, shape: tuple[int, ...]) -> Any:
 
 def with_normalisation(model: Any, preprocessing: Preprocessing) -> Any:
     """Let a model (N, C, h, w) float32 take (N, h, w, C) uint8 and normalise them itself."""
-    import openvino
+    openvino = import_silently('openvino')
     from openvino.preprocess import PrePostProcessor
     processor = PrePostProcessor(model)
     picture = processor.input()

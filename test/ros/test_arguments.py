@@ -58,7 +58,7 @@ def test_a_node_that_there_is_not_is_refused(name):
         f"start: got '{''.join(name)}', expected classifier or image_source\n")
 
 
-@pytest.mark.parametrize('missing', ['torch', 'cv2', 'yaml'])
+@pytest.mark.parametrize('missing', ['torch', 'yaml'])
 def test_a_package_that_is_missing_is_one_line(missing):
     # Where it is nowhere, Python raises the same error.
     program = (f"import sys; sys.modules['{missing}'] = None; sys.argv[1:] = []; "
