@@ -117,6 +117,7 @@ def out_of_place(module: nn.Module) -> nn.Module:
     """Make every activation module work out of place, so that taps before it keep their values."""
     for part in module.modules():
         if getattr(part, 'inplace', False) is True:
+            # torch's stubs take what a module has for tensors and modules.
             part.inplace = False  # type: ignore[assignment]
     return module
 

@@ -21,6 +21,7 @@ def import_silently(name: str) -> ModuleType:
     """Import openvino or nncf; whoever has imported the reporter before keeps it."""
     if REPORTER in sys.modules:
         return importlib.import_module(name)
+    # Python's sign for what cannot be imported; its type stubs know of modules alone.
     sys.modules[REPORTER] = None  # type: ignore[assignment]
     try:
         return importlib.import_module(name)
