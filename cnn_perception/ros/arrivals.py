@@ -75,6 +75,20 @@ class Line:
         if (publishers := self.subscription.get_publisher_count()) != self.publishers:
             self.number, self.publishers = None, publishers
 
+    def missed(self, number: int | None) -> int:
+        """Return how many images were published between the one before and that of a number."""
+        previous, self.number = self.number, number
+        if number is None:
+            return 0
+        before, self.publishers = self.publishers, self.subscription.get_publisher_count()
+        if before > 1 and before != self.publishers:
+            self.number = None  # it may be the last image of one that has gone
+        # Of several publishers each counts for itself, and whose number this is nobody tells.
+        if previous is None or not before == self.publishers == 1:
+            return 0
+        # One that begins anew begins with 1.
+        return max(0, number - previous - 1)
+
     def due(self, end: int) -> bool:
         """Tell whether its next image should come before a time, ns; True where that is open."""
         return self.arrival + NEARLY * min(self.gaps, default=0.0) <= end

@@ -205,7 +205,7 @@ class Receiver:
         statistics, transport = line.camera.statistics, line.camera.transport
         arrival = info.get('received_timestamp') or time.time_ns()
         number = info.get('publication_sequence_number')
-        missing = self._missing(line, number)
+        missing = line.missed(number)
         replaced = replaceable(line, arrival, missing)
         if line.arrival:
             line.gaps.append((arrival - line.arrival) / (1 + missing))
@@ -224,18 +224,3 @@ class Receiver:
             published = published if waited else arrival
         transport.arrived(stamp_of(data), arrival, published, missing, missing - replaced, waited,
                           self._node.get_clock().ros_time_is_active)
-
-    @staticmethod
-    def _missing(line: Line, number: int | None) -> int:
-        """Return how many images were published between the one before and this one."""
-        previous, line.number = line.number, number
-        if number is None:
-            return 0
-        before, line.publishers = line.publishers, line.subscription.get_publisher_count()
-        if before > 1 and before != line.publishers:
-            line.number = None  # it may be the last image of one that has gone
-        # Of several publishers each counts for itself, and whose number this is nobody tells.
-        if previous is None or not before == line.publishers == 1:
-            return 0
-        # One that begins anew begins with 1.
-        return max(0, number - previous - 1)
